@@ -1,0 +1,4 @@
+// Command orchestrator runs PostgreSQL as a sharded cluster with several coordinators.
+package main
+
+func main() {}
