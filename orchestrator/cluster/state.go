@@ -78,6 +78,9 @@ type NodeStatus struct {
 	LSN LSN `json:"lsn,omitempty"`
 	// Received is what the standby has received and flushed.
 	Received LSN `json:"received,omitempty"`
+	// LagMS is how long ago the primary was where this standby's replay is now, in milliseconds; nil when it is
+	// not known (and on a primary).
+	LagMS *int64 `json:"lag_ms,omitempty"`
 	// Upstream is the node from which the standby streams, empty while its WAL receiver is down.
 	Upstream string `json:"upstream,omitempty"`
 	// PendingRestart lists settings that a restart would apply.
