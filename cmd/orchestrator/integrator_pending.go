@@ -1,0 +1,20 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+)
+
+func pendingCommand(use string) *cobra.Command {
+	return &cobra.Command{Use: use, Hidden: true, RunE: func(*cobra.Command, []string) error {
+		return errors.New("this command is not part of this build")
+	}}
+}
+
+func newUpCommand(*app) *cobra.Command     { return pendingCommand("up") }
+func newDownCommand(*app) *cobra.Command   { return pendingCommand("down") }
+func newServeCommand(*app) *cobra.Command  { return pendingCommand("serve") }
+func newAgentCommand(*app) *cobra.Command  { return pendingCommand("agent") }
+func newRouterCommand(*app) *cobra.Command { return pendingCommand("router") }
+func newGuardCommand(*app) *cobra.Command  { return pendingCommand("guard") }
