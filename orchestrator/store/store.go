@@ -22,6 +22,9 @@ var (
 	// ErrUnavailable: the store could not be reached or had no quorum. A commit that returns it may or may not
 	// have been carried out.
 	ErrUnavailable = errors.New("agreed state unavailable")
+	// ErrDenied: the store was reached and refuses us (user, password, rights, certificate). Nothing was written;
+	// trying again does not help until somebody changes the configuration.
+	ErrDenied = errors.New("agreed state denies access")
 )
 
 // Item is a key with its value.
@@ -85,11 +88,16 @@ type Store interface {
 	Commit(ctx context.Context, tx Tx) (int64, error)
 	// Lease makes a lease of the given time to live (whole seconds, at least 1 s; rounded up).
 	Lease(ctx context.Context, ttl time.Duration) (Lease, error)
+	// Attach gives a handle on a lease that exists, made by this process or by one that died; ErrLeaseLost when
+	// it is gone. Whoever attaches must be sure that it is the rightful heir: all holders of a lease share its end.
+	Attach(ctx context.Context, id int64) (Lease, error)
 }
 
 // Lease keeps keys alive while it is renewed. It does not renew itself: who holds it decides when.
 type Lease interface {
 	ID() int64
+	// TTL is the time to live that the store granted. It is never less than what was asked for, but can be more
+	// (etcd's minimum is one and a half of its election time-outs).
 	TTL() time.Duration
 	// Renew extends the lease to its full time, counted from a moment after the call began. ErrLeaseLost when
 	// it is gone; ErrUnavailable when that could not be found out (it may still live).
