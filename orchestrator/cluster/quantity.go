@@ -13,8 +13,17 @@ type Duration time.Duration
 // D gives the time.Duration.
 func (d Duration) D() time.Duration { return time.Duration(d) }
 
-// String gives Go's form.
-func (d Duration) String() string { return time.Duration(d).String() }
+// String gives Go's form without zero units at its end: "5m", not "5m0s".
+func (d Duration) String() string {
+	s := time.Duration(d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
 
 // MarshalText makes a Duration a string in JSON and YAML.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }

@@ -83,6 +83,8 @@ type NodeStatus struct {
 	LagMS *int64 `json:"lag_ms,omitempty"`
 	// Upstream is the node from which the standby streams, empty while its WAL receiver is down.
 	Upstream string `json:"upstream,omitempty"`
+	// Slots are the nodes for which the server holds physical replication slots.
+	Slots []string `json:"slots,omitempty"`
 	// PendingRestart lists settings that a restart would apply.
 	PendingRestart []string `json:"pending_restart,omitempty"`
 	// SpecRevision is the revision of the spec that the server's configuration was made from.
