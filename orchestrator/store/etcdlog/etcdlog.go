@@ -16,10 +16,11 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// New makes a zap logger that writes entries of at least the given level to log, except those whose message
+// New makes a zap logger that writes entries of the given level (zapcore.WarnLevel and up, or a zap.AtomicLevel
+// that is changed later) to log, except those whose message
 // is in drop. An entry at zap's fatal level ends the process, as etcd expects: it logs such an entry when it
 // cannot vouch for its data any more.
-func New(log *slog.Logger, level zapcore.Level, drop ...string) *zap.Logger {
+func New(log *slog.Logger, level zapcore.LevelEnabler, drop ...string) *zap.Logger {
 	return zap.New(&core{handler: log.Handler(), level: level, drop: drop}, zap.ErrorOutput(zapcore.AddSync(discard{})))
 }
 
@@ -29,11 +30,11 @@ func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
 type core struct {
 	handler slog.Handler
-	level   zapcore.Level
+	level   zapcore.LevelEnabler
 	drop    []string
 }
 
-func (c *core) Enabled(l zapcore.Level) bool { return l >= c.level }
+func (c *core) Enabled(l zapcore.Level) bool { return c.level.Enabled(l) }
 
 func (c *core) With(fields []zapcore.Field) zapcore.Core {
 	return &core{handler: c.handler.WithAttrs(attrs(fields)), level: c.level, drop: c.drop}
