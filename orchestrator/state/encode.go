@@ -42,7 +42,9 @@ func PutGroup(g cluster.GroupState) (store.Put, error) { return put(Group(g.ID),
 func PutGrant(g cluster.Grant, lease int64) (store.Put, error) { return put(Grant(g.Group), g, lease) }
 
 // PutNode writes a node's report, on its agent's lease.
-func PutNode(n cluster.NodeStatus, lease int64) (store.Put, error) { return put(Node(n.Name), n, lease) }
+func PutNode(n cluster.NodeStatus, lease int64) (store.Put, error) {
+	return put(Node(n.Name), n, lease)
+}
 
 // PutAgent writes an agent's report, on its lease.
 func PutAgent(a cluster.AgentStatus, lease int64) (store.Put, error) {
