@@ -36,9 +36,14 @@ func (e PassfileEntry) Line() (string, error) {
 		if i > 0 {
 			b.WriteByte(':')
 		}
-		if f.value == "" && f.name != "password" {
-			b.WriteByte('*')
+		if f.value == "" {
+			if f.name != "password" {
+				b.WriteByte('*')
+			}
 			continue
+		}
+		if f.value == "*" || (i == 0 && f.value[0] == '#') {
+			b.WriteByte('\\') // else it would match anything, or be a comment
 		}
 		b.WriteString(escape.Replace(f.value))
 	}

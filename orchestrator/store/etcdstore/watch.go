@@ -69,22 +69,16 @@ func (s *Store) Watch(ctx context.Context) <-chan store.State {
 type watch struct {
 	s    *Store
 	out  store.Latest[store.State]
-	last store.State
-	sent bool
+	last int64 // the revision that was sent last
 }
 
-// publish sends the state unless it is the one that was sent last. Watchers get a map of their own.
-func (w *watch) publish(st store.State) {
-	if w.sent && maps.EqualFunc(st.Items, w.last.Items, same) {
-		w.last.Revision = st.Revision
-		return
+// publish sends the state unless it is the one that was sent last. Equal items do not make two states the same: who
+// waits for a change must be woken even if the change has been undone.
+func (w *watch) publish(revision int64, items map[string]store.Item) {
+	if revision != w.last {
+		w.last = revision
+		w.out.Send(store.State{Revision: revision, Items: maps.Clone(items)})
 	}
-	w.last, w.sent = st, true
-	w.out.Send(store.State{Revision: st.Revision, Items: maps.Clone(st.Items)})
-}
-
-func same(a, b store.Item) bool {
-	return a.Modified == b.Modified && a.Created == b.Created && a.Lease == b.Lease
 }
 
 // follow loads the state and keeps it up to date until something breaks. It tells whether it got as far as loading
@@ -94,7 +88,7 @@ func (w *watch) follow(ctx context.Context) (came bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	w.publish(st)
+	w.publish(st.Revision, st.Items)
 	// A watcher of our own has a stream of its own: closing it closes a stream that hangs.
 	watcher := clientv3.NewWatcher(w.s.client)
 	defer watcher.Close()
@@ -119,7 +113,7 @@ func (w *watch) follow(ctx context.Context) (came bool, err error) {
 			came, asked = true, false
 			alive.Reset(quiet)
 			if rev := w.s.apply(items, resp.Events); rev > 0 {
-				w.publish(store.State{Revision: rev, Items: maps.Clone(items)})
+				w.publish(rev, items)
 			}
 		case <-alive.C:
 			if asked {
