@@ -1,0 +1,144 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/multicoord/multicoord/orchestrator/cluster"
+	"github.com/multicoord/multicoord/orchestrator/state"
+	"github.com/multicoord/multicoord/orchestrator/store"
+)
+
+// Instant is a moment of CLOCK_BOOTTIME, in nanoseconds since the host was started: it counts suspended time and is
+// the same clock in all processes of the host.
+type Instant int64
+
+// Now reads the clock.
+func Now() Instant {
+	var ts unix.Timespec
+	// It cannot fail: the clock exists on every Linux that Go supports.
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
+	return Instant(ts.Nano())
+}
+
+// Add gives the moment d later.
+func (i Instant) Add(d time.Duration) Instant { return i + Instant(d) }
+
+// Grant is the right to let one server be primary. Its holder may rely on it until the beginning of the last
+// successful renewal plus TTL, minus a margin of its own choice.
+type Grant struct {
+	grant   cluster.Grant
+	lease   store.Lease
+	created int64
+	began   Instant
+}
+
+// AcquireGrant takes the grant of g.Group for g.Node under g.Term. It succeeds only while nobody holds it and the
+// group's state is the one that was read (seen is its Modified revision): a decision that has been replaced
+// gives no grant. More comparisons, such as a session's fence, may be added. The grant lives for ttl.
+//
+// ErrConflict: the grant is held, or the group's state is another one; wait for the next snapshot. After
+// ErrUnavailable the grant may exist for up to ttl without a holder.
+func AcquireGrant(ctx context.Context, s store.Store, g cluster.Grant, seen int64, ttl time.Duration, more ...store.Compare) (*Grant, error) {
+	fail := func(err error) (*Grant, error) {
+		return nil, fmt.Errorf("acquire grant of group %d for %s under term %d: %w", g.Group, g.Node, g.Term, err)
+	}
+	if seen == 0 {
+		return fail(errors.New("no decision has been read"))
+	}
+	began := Now()
+	lease, err := s.Lease(ctx, ttl)
+	if err != nil {
+		return fail(err)
+	}
+	put, err := state.PutGrant(g, lease.ID())
+	var created int64
+	if err == nil {
+		created, err = s.Commit(ctx, store.Tx{
+			If: append([]store.Compare{
+				{Key: state.Grant(g.Group), Kind: store.Created, Revision: 0},
+				state.GroupUnchanged(g.Group, seen),
+			}, more...),
+			Put: []store.Put{put},
+		})
+	}
+	if err != nil {
+		// The commit may have been carried out all the same; without its lease the grant goes.
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(ttl, 2*time.Second))
+		defer cancel()
+		_ = lease.Revoke(last)
+		return fail(err)
+	}
+	return &Grant{grant: g, lease: lease, created: created, began: began}, nil
+}
+
+// AdoptGrant goes on with a grant that an earlier process of this agent has held: it finds exactly g in the state, and
+// renews the lease on which it hangs. The caller must hold the session agents/<g.Host>, so that it is the only heir.
+//
+// ErrConflict: there is no such grant; ErrLeaseLost: it has just run out.
+func AdoptGrant(ctx context.Context, s store.Store, g cluster.Grant) (*Grant, error) {
+	fail := func(err error) (*Grant, error) {
+		return nil, fmt.Errorf("adopt grant of group %d for %s under term %d: %w", g.Group, g.Node, g.Term, err)
+	}
+	want, err := state.Encode(g)
+	if err != nil {
+		return fail(err)
+	}
+	st, err := s.Load(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	it, ok := st.Items[state.Grant(g.Group)]
+	if !ok || it.Lease == 0 || !bytes.Equal(it.Value, want) {
+		return fail(store.ErrConflict)
+	}
+	lease, err := s.Attach(ctx, it.Lease)
+	if err != nil {
+		return fail(err)
+	}
+	gr := &Grant{grant: g, lease: lease, created: it.Created}
+	if _, err := gr.Renew(ctx); err != nil {
+		return fail(err)
+	}
+	return gr, nil
+}
+
+// Renew extends the grant by its whole TTL, counted from the instant at which the call began, which it returns.
+// It is a keepalive of our lease and writes nothing. ErrLeaseLost: the right is gone, the server must not be
+// primary any more. ErrUnavailable: not known; the right still ends TTL after the last renewal that succeeded.
+func (g *Grant) Renew(ctx context.Context) (began Instant, err error) {
+	began = Now()
+	if err := g.lease.Renew(ctx); err != nil {
+		return 0, fmt.Errorf("renew grant of group %d: %w", g.grant.Group, err)
+	}
+	g.began = began
+	return began, nil
+}
+
+// Release gives the right back. The server must have been stopped, or have become a standby, before. When it errs
+// the grant runs out within its TTL.
+func (g *Grant) Release(ctx context.Context) error {
+	if err := g.lease.Revoke(ctx); err != nil {
+		return fmt.Errorf("release grant of group %d: %w", g.grant.Group, err)
+	}
+	return nil
+}
+
+// Fence is the comparison that holds while the grant lasts.
+func (g *Grant) Fence() store.Compare {
+	return store.Compare{Key: state.Grant(g.grant.Group), Kind: store.Created, Revision: g.created}
+}
+
+// Began is when the call began that made the grant or last renewed it.
+func (g *Grant) Began() Instant { return g.began }
+
+// TTL is the life of the grant from Began on, as the store granted it.
+func (g *Grant) TTL() time.Duration { return g.lease.TTL() }
+
+// Value is what the grant says.
+func (g *Grant) Value() cluster.Grant { return g.grant }
