@@ -96,6 +96,14 @@ func canonicalAddress(a string) string {
 	return a
 }
 
+// Machine is equal for hosts that are surely on one machine: those that share an address, and all on loopback.
+func (h Host) Machine() string {
+	if isLoopback(h.Address) {
+		return "loopback"
+	}
+	return canonicalAddress(h.Address)
+}
+
 func isLoopback(a string) bool {
 	ip, err := netip.ParseAddr(canonicalAddress(a))
 	return err == nil && ip.IsLoopback()

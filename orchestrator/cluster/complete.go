@@ -46,8 +46,8 @@ func (s Spec) complete() (Spec, []*Problem) {
 	return full, append(c.problems, after.problems...)
 }
 
-// NodeNamePrefix is what the names of a group's nodes begin with when Complete gives them: "worker-3-".
-func NodeNamePrefix(group int) string {
+// nodeNamePrefix is what the names of a group's nodes begin with when Complete gives them: "worker-3-".
+func nodeNamePrefix(group int) string {
 	if group == CoordinatorGroup {
 		return "coordinator-"
 	}
@@ -65,7 +65,7 @@ func name(groups []Group) []Group {
 	}
 	for i := range groups {
 		g := &groups[i]
-		prefix, next := NodeNamePrefix(g.ID), 1
+		prefix, next := nodeNamePrefix(g.ID), 1
 		for _, n := range g.Nodes {
 			if k, ok := numbered(n.Name, prefix); ok && k >= next {
 				next = k + 1

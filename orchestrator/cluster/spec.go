@@ -46,7 +46,7 @@ type Policy string
 
 // The placement policies.
 const (
-	// Manual: groups and their nodes are listed, or counted and dealt to the hosts in turn.
+	// Manual: groups and their nodes are listed, or counted and dealt to the hosts in turn (the default).
 	Manual Policy = "manual"
 	// Cross: hosts form clovers of Repfactor+1; each host of a clover runs the primary of one worker group and
 	// standbys of its neighbours' groups.
@@ -67,7 +67,8 @@ const CoordinatorGroup = 0
 type Group struct {
 	// ID is 0 for the coordinators, 1 to 9999 for workers.
 	ID int `json:"id" yaml:"id"`
-	// Standbys asks Complete to place that many standbys beside the primary; it is nil in a completed spec.
+	// Standbys (0 to 31) asks Complete to place that many standbys beside the primary, counting listed nodes; it is
+	// nil in a completed spec.
 	Standbys *int `json:"standbys,omitempty" yaml:"standbys,omitempty"`
 	// Nodes lists the group's servers. Their order is the order of preference for the first primary.
 	Nodes []Node `json:"nodes,omitempty" yaml:"nodes,omitempty"`
@@ -132,7 +133,7 @@ type Router struct {
 	PoolSize int `json:"default_pool_size,omitempty" yaml:"default_pool_size,omitempty"`
 	// ServerIdle closes a server connection that nobody has used for so long (default 10m).
 	ServerIdle Duration `json:"server_idle_timeout,omitempty" yaml:"server_idle_timeout,omitempty"`
-	// WaitTimeout bounds how long a statement waits for a server or for a new primary (default 30s, 0 to 1h).
+	// WaitTimeout bounds how long a statement waits for a server or for a new primary (default 30s, 1ms to 1h).
 	WaitTimeout Duration `json:"query_wait_timeout,omitempty" yaml:"query_wait_timeout,omitempty"`
 	Reads       Reads    `json:"reads" yaml:"reads"`
 }

@@ -26,75 +26,76 @@ func Decide(snap cluster.Snapshot, now time.Time) []Change {
 	var changes []Change
 	for _, g := range snap.Spec.Groups {
 		state, exists := snap.Groups[g.ID]
-		var next cluster.GroupState
-		var why string
-		var ok bool
+		next, message := state, ""
 		switch {
-		case !exists:
-			next, why, ok = begin(snap, g)
-		case state.Phase == cluster.Initializing:
-			next, why, ok = finish(snap, g, state)
-		}
-		if !ok {
+		case !exists && waitsFor(snap, g) == nil:
+			next = cluster.GroupState{ID: g.ID, Phase: cluster.Initializing, Primary: g.Nodes[0].Name, Term: 1}
+			message = fmt.Sprintf("group %d is created with %s as primary", g.ID, next.Primary)
+		case exists && state.Phase == cluster.Initializing && established(snap, g, state):
+			next.Phase, next.SystemID = cluster.Running, snap.Nodes[state.Primary].SystemID
+			message = fmt.Sprintf("group %d is running, %s is primary under term %d", g.ID, next.Primary, next.Term)
+		default:
 			continue
 		}
 		next.At = now
 		changes = append(changes, Change{
 			Group:      next,
 			IfRevision: snap.GroupRevision[g.ID],
-			Event:      event(next, state, why, now),
+			Event:      event(next, state, message),
 		})
 	}
 	slices.SortFunc(changes, func(a, b Change) int { return a.Group.ID - b.Group.ID })
 	return changes
 }
 
-// begin decides the first state of a group.
-func begin(snap cluster.Snapshot, g cluster.Group) (cluster.GroupState, string, bool) {
+// waitsFor says what keeps a group without state from being created; nil if nothing does.
+func waitsFor(snap cluster.Snapshot, g cluster.Group) *Finding {
+	id := g.ID
+	waits := func(level Level, n cluster.Node, remedy, format string, args ...any) *Finding {
+		return &Finding{Kind: Groups, Level: level, Group: &id, Node: n.Name, Host: n.Host, Message: fmt.Sprintf(format, args...), Remedy: remedy}
+	}
 	if len(g.Nodes) == 0 {
-		return cluster.GroupState{}, "", false
+		return waits(Error, cluster.Node{}, "give it nodes in the spec", "group %d has no nodes", id)
+	}
+	for _, n := range g.Nodes {
+		if snap.Nodes[n.Name].HasData() {
+			return waits(Error, n, "restore the newest copy of etcd's data, and leave the data directories as they are",
+				"node %s has data, but nothing is agreed about group %d: the agreed state was lost, or is an old copy", n.Name, id)
+		}
 	}
 	first := g.Nodes[0]
 	if _, alive := snap.Agents[first.Host]; !alive {
-		return cluster.GroupState{}, "", false
+		return waits(Error, first, startAgent(*snap.Spec, first.Host),
+			"group %d waits for the agent of host %s, where its first node %s is to be made", id, first.Host, first.Name)
 	}
 	for _, n := range g.Nodes {
-		if status, ok := snap.Nodes[n.Name]; ok && HasData(status) {
-			return cluster.GroupState{}, "", false
+		_, alive := snap.Agents[n.Host]
+		if _, reported := snap.Nodes[n.Name]; alive && !reported {
+			return waits(Warning, n, "", "group %d waits for host %s to report about node %s", id, n.Host, n.Name)
 		}
 	}
-	return cluster.GroupState{ID: g.ID, Phase: cluster.Initializing, Primary: first.Name, Term: 1},
-		fmt.Sprintf("group %d is created with %s as primary", g.ID, first.Name), true
+	if status := snap.Nodes[first.Name]; status.State != cluster.NodeAbsent {
+		return waits(Error, first, seeLogs(first.Name), "group %d waits for its first node %s, which is %s%s",
+			id, first.Name, status.State, because(status.Reason))
+	}
+	return nil
 }
 
-// finish decides whether the first primary is there.
-func finish(snap cluster.Snapshot, g cluster.Group, state cluster.GroupState) (cluster.GroupState, string, bool) {
-	n, ok := snap.Nodes[state.Primary]
-	if !ok || !slices.ContainsFunc(g.Nodes, func(m cluster.Node) bool { return m.Name == state.Primary }) {
-		return cluster.GroupState{}, "", false
-	}
-	if n.Group != g.ID || n.State != cluster.NodeRunning || n.Role != cluster.Primary || n.Term != state.Term || n.SystemID == "" {
-		return cluster.GroupState{}, "", false
-	}
-	state.Phase, state.SystemID = cluster.Running, n.SystemID
-	return state, fmt.Sprintf("group %d is running, %s is primary under term %d", g.ID, state.Primary, state.Term), true
+// established tells whether a new group's primary is there.
+func established(snap cluster.Snapshot, g cluster.Group, state cluster.GroupState) bool {
+	n := snap.Nodes[state.Primary]
+	return hasNode(g, state.Primary) && n.Group == g.ID && n.RunsAs(cluster.Primary) && n.Term == state.Term && n.SystemID != ""
 }
 
-// HasData tells whether a node has reported a data directory that a server made.
-func HasData(n cluster.NodeStatus) bool {
-	switch n.State {
-	case cluster.NodeStopped, cluster.NodeStarting, cluster.NodeRunning:
-		return true
-	default:
-		return n.SystemID != ""
-	}
+func hasNode(g cluster.Group, name string) bool {
+	return slices.ContainsFunc(g.Nodes, func(n cluster.Node) bool { return n.Name == name })
 }
 
-func event(next, was cluster.GroupState, message string, now time.Time) *cluster.Event {
+func event(next, was cluster.GroupState, message string) *cluster.Event {
 	id := next.ID
-	e := &cluster.Event{At: now, Kind: "group-" + string(next.Phase), Group: &id, Node: next.Primary, Message: message}
-	if !was.At.IsZero() && now.After(was.At) {
-		e.Duration = cluster.Duration(now.Sub(was.At))
+	e := &cluster.Event{At: next.At, Kind: "group-" + string(next.Phase), Group: &id, Node: next.Primary, Message: message}
+	if !was.At.IsZero() && next.At.After(was.At) {
+		e.Duration = cluster.Duration(next.At.Sub(was.At))
 	}
 	return e
 }
