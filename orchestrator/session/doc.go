@@ -16,9 +16,12 @@
 // moment. Its writes are fenced by the creation of its key, so they are refused from then on.
 //
 // A Grant is a right, so it does not renew itself: whoever holds it renews it and tells the guard until when the server
-// may be primary, counted from the moment at which the successful renewal began (CLOCK_BOOTTIME, which counts suspended
-// time and is comparable between the processes of a host). A renewal is a keepalive of our own lease: it never writes
+// may be primary, counted from the moment at which the last successful renewal began (CLOCK_BOOTTIME, which counts
+// suspended time and is comparable between the processes of a host). A renewal is a keepalive of our own lease: it never writes
 // the key and never creates it anew, so a holder that was frozen cannot take the right back from its successor.
+//
+// Nobody but the holder's lease may remove the key of a grant: who deletes it by hand while its holder lives makes room for a
+// second primary for as long as the holder's right lasts.
 //
 // The package never decides who should be primary and never talks to a guard.
 package session

@@ -5,29 +5,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/multicoord/multicoord/failover"
 	"github.com/multicoord/multicoord/orchestrator/cluster"
 	"github.com/multicoord/multicoord/orchestrator/state"
 	"github.com/multicoord/multicoord/orchestrator/store"
 )
 
-// Instant is a moment of CLOCK_BOOTTIME, in nanoseconds since the host was started: it counts suspended time and is
-// the same clock in all processes of the host.
-type Instant int64
-
-// Now reads the clock.
-func Now() Instant {
+// Now reads CLOCK_BOOTTIME.
+func Now() failover.Instant {
 	var ts unix.Timespec
-	// It cannot fail: the clock exists on every Linux that Go supports.
+	// It cannot fail: every Linux that Go supports has the clock.
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
-	return Instant(ts.Nano())
+	return failover.Instant(ts.Nano())
 }
-
-// Add gives the moment d later.
-func (i Instant) Add(d time.Duration) Instant { return i + Instant(d) }
 
 // Grant is the right to let one server be primary. Its holder may rely on it until the beginning of the last
 // successful renewal plus TTL, minus a margin of its own choice.
@@ -35,7 +30,7 @@ type Grant struct {
 	grant   cluster.Grant
 	lease   store.Lease
 	created int64
-	began   Instant
+	began   atomic.Int64
 }
 
 // AcquireGrant takes the grant of g.Group for g.Node under g.Term. It succeeds only while nobody holds it and the
@@ -74,14 +69,17 @@ func AcquireGrant(ctx context.Context, s store.Store, g cluster.Grant, seen int6
 		_ = lease.Revoke(last)
 		return fail(err)
 	}
-	return &Grant{grant: g, lease: lease, created: created, began: began}, nil
+	gr := &Grant{grant: g, lease: lease, created: created}
+	gr.began.Store(int64(began))
+	return gr, nil
 }
 
-// AdoptGrant goes on with a grant that an earlier process of this agent has held: it finds exactly g in the state, and
-// renews the lease on which it hangs. The caller must hold the session agents/<g.Host>, so that it is the only heir.
+// AdoptGrant goes on with a grant that an earlier process of this agent has held: it finds exactly g in the state while
+// the group's state is the one that was read (seen), and renews the lease on which the grant hangs. The caller must hold
+// the session agents/<g.Host>, so that it is the only heir.
 //
-// ErrConflict: there is no such grant; ErrLeaseLost: it has just run out.
-func AdoptGrant(ctx context.Context, s store.Store, g cluster.Grant) (*Grant, error) {
+// ErrConflict: there is no such grant, or the group's state is another one; ErrLeaseLost: it has just run out.
+func AdoptGrant(ctx context.Context, s store.Store, g cluster.Grant, seen int64) (*Grant, error) {
 	fail := func(err error) (*Grant, error) {
 		return nil, fmt.Errorf("adopt grant of group %d for %s under term %d: %w", g.Group, g.Node, g.Term, err)
 	}
@@ -94,7 +92,7 @@ func AdoptGrant(ctx context.Context, s store.Store, g cluster.Grant) (*Grant, er
 		return fail(err)
 	}
 	it, ok := st.Items[state.Grant(g.Group)]
-	if !ok || it.Lease == 0 || !bytes.Equal(it.Value, want) {
+	if !ok || it.Lease == 0 || !bytes.Equal(it.Value, want) || seen == 0 || st.Items[state.Group(g.Group)].Modified != seen {
 		return fail(store.ErrConflict)
 	}
 	lease, err := s.Attach(ctx, it.Lease)
@@ -102,22 +100,22 @@ func AdoptGrant(ctx context.Context, s store.Store, g cluster.Grant) (*Grant, er
 		return fail(err)
 	}
 	gr := &Grant{grant: g, lease: lease, created: it.Created}
-	if _, err := gr.Renew(ctx); err != nil {
+	if err := gr.Renew(ctx); err != nil {
 		return fail(err)
 	}
 	return gr, nil
 }
 
-// Renew extends the grant by its whole TTL, counted from the instant at which the call began, which it returns.
-// It is a keepalive of our lease and writes nothing. ErrLeaseLost: the right is gone, the server must not be
+// Renew extends the grant by its whole TTL, counted from the instant at which the call began; Began tells it after a
+// success. It is a keepalive of our lease and writes nothing. ErrLeaseLost: the right is gone, the server must not be
 // primary any more. ErrUnavailable: not known; the right still ends TTL after the last renewal that succeeded.
-func (g *Grant) Renew(ctx context.Context) (began Instant, err error) {
-	began = Now()
+func (g *Grant) Renew(ctx context.Context) error {
+	began := Now()
 	if err := g.lease.Renew(ctx); err != nil {
-		return 0, fmt.Errorf("renew grant of group %d: %w", g.grant.Group, err)
+		return fmt.Errorf("renew grant of group %d: %w", g.grant.Group, err)
 	}
-	g.began = began
-	return began, nil
+	g.began.Store(int64(began))
+	return nil
 }
 
 // Release gives the right back. The server must have been stopped, or have become a standby, before. When it errs
@@ -135,10 +133,30 @@ func (g *Grant) Fence() store.Compare {
 }
 
 // Began is when the call began that made the grant or last renewed it.
-func (g *Grant) Began() Instant { return g.began }
+func (g *Grant) Began() failover.Instant { return failover.Instant(g.began.Load()) }
 
 // TTL is the life of the grant from Began on, as the store granted it.
 func (g *Grant) TTL() time.Duration { return g.lease.TTL() }
 
 // Value is what the grant says.
 func (g *Grant) Value() cluster.Grant { return g.grant }
+
+// Grants is how an agent gets grants while its session lasts.
+type Grants struct {
+	Store   store.Store
+	Session *Session
+}
+
+// Acquire adopts the grant if an earlier process of this agent has left exactly this one behind, and acquires it
+// otherwise (AcquireGrant), fenced by the session.
+func (gs Grants) Acquire(ctx context.Context, g cluster.Grant, seen int64, ttl time.Duration) (*Grant, error) {
+	fence, err := gs.Session.Fence()
+	if err != nil {
+		return nil, fmt.Errorf("acquire grant of group %d: %w", g.Group, err)
+	}
+	gr, err := AdoptGrant(ctx, gs.Store, g, seen)
+	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrLeaseLost) {
+		return AcquireGrant(ctx, gs.Store, g, seen, ttl, fence)
+	}
+	return gr, err
+}
