@@ -1,0 +1,157 @@
+package statement
+
+import (
+	"strings"
+
+	pg "github.com/pganalyze/pg_query_go/v6"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// findings is what a walk through a whole parse tree has met, at any depth.
+type findings struct {
+	functions []Function
+	calls     []*pg.FuncCall // those of set_config
+	changes   string         // "INSERT", … below the top
+	locks     bool           // FOR UPDATE, FOR SHARE, …
+	into      *pg.IntoClause
+	temporary bool   // a name in pg_temp, or a relation to be made as temporary
+	oneServer string // a relation that shows the state of one server
+	executes  bool   // EXECUTE of a prepared statement
+}
+
+// walk visits every message below m. Everything that the grammar can nest is seen, because it goes by reflection:
+// a node that a later grammar adds is visited too.
+func (f *findings) walk(m proto.Message, top bool) {
+	f.visit(m, top)
+	f.fields(m.ProtoReflect())
+}
+
+func (f *findings) fields(m protoreflect.Message) {
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		if fd.Kind() != protoreflect.MessageKind {
+			return true
+		}
+		if fd.IsList() {
+			l := v.List()
+			for i := range l.Len() {
+				f.below(l.Get(i).Message())
+			}
+			return true
+		}
+		f.below(v.Message())
+		return true
+	})
+}
+
+func (f *findings) below(m protoreflect.Message) {
+	f.visit(m.Interface(), false)
+	f.fields(m)
+}
+
+func (f *findings) visit(m proto.Message, top bool) {
+	switch n := m.(type) {
+	case *pg.FuncCall:
+		f.call(n)
+	case *pg.A_Expr:
+		f.operator(n.GetName())
+	case *pg.SubLink:
+		f.operator(n.GetOperName())
+	case *pg.SortBy:
+		f.operator(n.GetUseOp())
+	case *pg.RangeVar:
+		f.relation(n)
+	case *pg.TypeName:
+		f.temporary = f.temporary || inTemp(n.GetNames())
+	case *pg.InsertStmt:
+		f.change("INSERT", top)
+	case *pg.UpdateStmt:
+		f.change("UPDATE", top)
+	case *pg.DeleteStmt:
+		f.change("DELETE", top)
+	case *pg.MergeStmt:
+		f.change("MERGE", top)
+	case *pg.LockingClause:
+		f.locks = true
+	case *pg.IntoClause:
+		f.into = n
+	case *pg.ExecuteStmt:
+		f.executes = true
+	}
+}
+
+func (f *findings) change(what string, top bool) {
+	if !top && f.changes == "" {
+		f.changes = what
+	}
+}
+
+func (f *findings) call(n *pg.FuncCall) {
+	schema, name := qualified(n.GetFuncname())
+	if name == "" {
+		return
+	}
+	f.temporary = f.temporary || isTempSchema(schema)
+	if name == "set_config" {
+		f.calls = append(f.calls, n)
+	}
+	f.add(Function{Schema: schema, Name: name, Args: len(n.GetArgs())})
+}
+
+func (f *findings) operator(names []*pg.Node) {
+	if schema, name := qualified(names); name != "" {
+		f.add(Function{Schema: schema, Name: name, Operator: true})
+	}
+}
+
+func (f *findings) add(fn Function) {
+	for _, have := range f.functions {
+		if have == fn {
+			return
+		}
+	}
+	f.functions = append(f.functions, fn)
+}
+
+func (f *findings) relation(n *pg.RangeVar) {
+	if n.GetRelpersistence() == "t" || isTempSchema(n.GetSchemaname()) {
+		f.temporary = true
+	}
+	if s := n.GetSchemaname(); (s == "" || s == "pg_catalog") && showsOneServer(n.GetRelname()) {
+		f.oneServer = n.GetRelname()
+	}
+}
+
+// showsOneServer knows the views of PostgreSQL whose rows tell of the server that is asked, not of the data. Whoever
+// asks for them through the router means the primary.
+func showsOneServer(relation string) bool {
+	switch relation {
+	case "pg_locks", "pg_prepared_xacts", "pg_cursors", "pg_prepared_statements", "pg_replication_slots",
+		"pg_replication_origin_status", "pg_sequences", "pg_shmem_allocations", "pg_backend_memory_contexts",
+		"pg_hba_file_rules", "pg_ident_file_mappings", "pg_file_settings", "pg_aios", "pg_wait_events":
+		return true
+	}
+	return strings.HasPrefix(relation, "pg_stat_") || strings.HasPrefix(relation, "pg_statio_")
+}
+
+func isTempSchema(s string) bool {
+	return s == "pg_temp" || strings.HasPrefix(s, "pg_temp_")
+}
+
+// inTemp tells that a qualified name is in the temporary schema.
+func inTemp(names []*pg.Node) bool {
+	schema, _ := qualified(names)
+	return isTempSchema(schema)
+}
+
+// qualified splits a list of name parts; a database name before the schema is dropped.
+func qualified(names []*pg.Node) (schema, name string) {
+	if len(names) == 0 {
+		return "", ""
+	}
+	name = names[len(names)-1].GetString_().GetSval()
+	if len(names) > 1 {
+		schema = names[len(names)-2].GetString_().GetSval()
+	}
+	return schema, name
+}
