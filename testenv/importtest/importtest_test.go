@@ -16,7 +16,7 @@ import (
 func TestImportsGoOneWay(t *testing.T) {
 	t.Parallel()
 	module := strings.TrimSpace(string(goCommand(t, "list", "-m")))
-	dec := json.NewDecoder(bytes.NewReader(goCommand(t, "list", "-json=ImportPath,Imports", module+"/...")))
+	dec := json.NewDecoder(bytes.NewReader(goCommand(t, "list", "-e", "-json=ImportPath,Imports", module+"/...")))
 	var packages []Package
 	for {
 		var p Package

@@ -41,7 +41,10 @@ func Table() map[string]Rule {
 		"orchestrator":          {Level: Service},
 		"orchestrator/agent":    {Level: Service},
 		"orchestrator/election": {Level: Service},
-		"replication/move":      {Level: Service},
+		"orchestrator/session":  {Level: Service},
+		// What the leader does lasts as long as its leadership, whose commit fences each write.
+		"orchestrator/control": {Level: Service, Also: []string{"orchestrator/election"}},
+		"replication/move":     {Level: Service},
 		// The router's bytes are frames of wire on connections of pool; an interface between them would cost an
 		// indirect call for each message.
 		"coordinator/router": {Level: Service, Also: []string{"coordinator/wire", "coordinator/pool"}},
@@ -71,7 +74,7 @@ func Externals() []External {
 		},
 		{Path: "github.com/spf13", By: []string{"cmd"}, Why: "commands are wiring"},
 		{Path: "github.com/lmittmann/tint", By: []string{"cmd"}, Why: "the form of the log is main's business"},
-		{Path: "go.uber.org/zap", By: []string{"orchestrator/store/etcdlog", "orchestrator/store/etcdstore", "orchestrator/etcdserver"}, Why: "we log with slog; zap is etcd's"},
+		{Path: "go.uber.org/zap", By: []string{"orchestrator/store/etcdlog", "orchestrator/store/etcdstore", "orchestrator/etcdserver", "testenv"}, Why: "we log with slog; zap is etcd's"},
 		{
 			Path: "github.com/jackc/pglogrepl", By: []string{"replication/logical"},
 			Why: "its parser panics on malformed input and stands behind a recover there",
