@@ -11,9 +11,6 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"unicode/utf8"
-
-	"github.com/xdg-go/stringprep"
 )
 
 const (
@@ -129,21 +126,4 @@ func mac(key []byte, data string) []byte {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte(data))
 	return h.Sum(nil)
-}
-
-// prepare normalizes a password by SASLprep. As PostgreSQL does (pg_saslprep and its callers), it takes the bytes as
-// they are when they are ASCII, no UTF-8, or forbidden.
-func prepare(password string) string {
-	ascii := true
-	for i := range len(password) {
-		ascii = ascii && password[i] < utf8.RuneSelf
-	}
-	if ascii || !utf8.ValidString(password) {
-		return password
-	}
-	p, err := stringprep.SASLprep.Prepare(password)
-	if err != nil || p == "" {
-		return password
-	}
-	return p
 }
