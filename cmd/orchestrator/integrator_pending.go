@@ -12,8 +12,6 @@ func pendingCommand(use string) *cobra.Command {
 	}}
 }
 
-func newUpCommand(*app) *cobra.Command     { return pendingCommand("up") }
-func newDownCommand(*app) *cobra.Command   { return pendingCommand("down") }
 func newServeCommand(*app) *cobra.Command  { return pendingCommand("serve") }
 func newAgentCommand(*app) *cobra.Command  { return pendingCommand("agent") }
 func newRouterCommand(*app) *cobra.Command { return pendingCommand("router") }

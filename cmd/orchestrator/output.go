@@ -117,13 +117,22 @@ func writeYAML(w io.Writer, data any) error {
 }
 
 // blockStyle takes JSON's flow style and quotes off; the encoder quotes what needs it. Empty lists and maps
-// stay in flow style, as YAML has no other form for them.
+// stay in flow style, as YAML has no other form for them. Words that YAML 1.1 takes for a truth value stay quoted.
 func blockStyle(n *yaml.Node) {
-	if len(n.Content) > 0 || n.Kind == yaml.ScalarNode {
+	if len(n.Content) > 0 || (n.Kind == yaml.ScalarNode && !oldBool(n.Value)) {
 		n.Style = 0
 	}
 	for _, c := range n.Content {
 		blockStyle(c)
+	}
+}
+
+func oldBool(s string) bool {
+	switch strings.ToLower(s) {
+	case "y", "n", "yes", "no", "on", "off":
+		return true
+	default:
+		return false
 	}
 }
 
@@ -133,7 +142,7 @@ func blockStyle(n *yaml.Node) {
 func writeTables(w io.Writer, sheets []sheet, width int, colors bool) error {
 	widths := map[int][]int{}
 	for i := range sheets {
-		clean(&sheets[i])
+		clean(&sheets[i], width == 0)
 		widths[len(sheets[i].Columns)] = fit(sheets[i], widths[len(sheets[i].Columns)])
 	}
 	for _, s := range sheets {
@@ -147,10 +156,13 @@ func writeTables(w io.Writer, sheets []sheet, width int, colors bool) error {
 
 // clean takes control characters out of the cells: they come from other machines' messages and must not
 // reach the terminal.
-func clean(s *sheet) {
+func clean(s *sheet, oneLineEach bool) {
 	for _, row := range s.Rows {
 		for i, cell := range row {
 			row[i] = printable(strings.TrimSpace(cell))
+			if oneLineEach {
+				row[i] = strings.ReplaceAll(row[i], "\n", " ")
+			}
 		}
 	}
 }

@@ -83,7 +83,7 @@ func (p *progress) Start(name string) *progressStep {
 func (p *progress) Note(line string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.above(line + "\n")
+	p.above(printable(line) + "\n")
 }
 
 // Writer gives a writer whose whole lines are printed above the open steps.
@@ -126,7 +126,7 @@ func (s *progressStep) Done() { s.end(green, "✓", "") }
 func (s *progressStep) Fail(err error) {
 	reason := ""
 	if err != nil {
-		reason = ": " + err.Error()
+		reason = ": " + printable(err.Error())
 	}
 	s.end(red, "✗", reason)
 }
@@ -154,9 +154,9 @@ func (s *progressStep) end(c color, mark, suffix string) {
 
 func (s *progressStep) label() string {
 	if s.note == "" {
-		return s.name
+		return oneLine(s.name)
 	}
-	return s.name + " (" + s.note + ")"
+	return oneLine(s.name + " (" + s.note + ")")
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
@@ -232,7 +232,7 @@ func (p *progress) redraw() {
 			break
 		}
 		took := seconds(time.Since(s.began))
-		label := text.Trim(oneLine(s.label()), max(10, width-len(took)-5))
+		label := text.Trim(s.label(), max(10, width-len(took)-5))
 		fmt.Fprintf(&b, "%s %s %s\x1b[K\n", p.color(yellow, spinner[p.frame%len(spinner)]), label, p.color(faint, took))
 		lines++
 	}
