@@ -17,6 +17,7 @@ const (
 	Superuser   = "postgres"
 	Replicator  = "multicoord_replicator"
 	slotPrefix  = "multicoord_"
+	likePrefix  = `multicoord\_%`
 	maxPathLen  = 103 // of a unix socket, in bytes, with its end (sun_path has 108 on Linux, 104 elsewhere)
 	maxPortName = ".s.PGSQL.65535.lock"
 )

@@ -16,7 +16,7 @@ import (
 // WAL reserved from now on, and others dropped unless somebody is streaming through them (a later call gets them). Slots
 // of other names are left alone.
 func (s *Server) EnsureSlots(ctx context.Context, conn *pgx.Conn, want []string) (created, dropped []string, err error) {
-	rows, err := conn.Query(ctx, sql.PhysicalSlots, `multicoord\_%`)
+	rows, err := conn.Query(ctx, sql.PhysicalSlots, likePrefix)
 	if err != nil {
 		return nil, nil, s.errorf("list slots: %w", err)
 	}
