@@ -131,7 +131,7 @@ release() {
 # install_packages installs, and looks for newer package lists when that fails: those of a fresh machine are
 # missing, those of an old image name files that are gone.
 install_packages() {
-    local options=(-y --no-install-recommends -o DPkg::Lock::Timeout=120)
+    local options=(-y -q -o Dpkg::Use-Pty=0 --no-install-recommends -o DPkg::Lock::Timeout=120)
     apt-get install "${options[@]}" "$@" </dev/null && return
     apt-get update -o DPkg::Lock::Timeout=120 </dev/null
     apt-get install "${options[@]}" "$@" </dev/null
