@@ -101,6 +101,8 @@ type NodeStatus struct {
 type AgentStatus struct {
 	Host    string `json:"host"`
 	PID     int    `json:"pid"`
+	// Machine tells in which boot and which process namespace PID counts.
+	Machine string `json:"machine,omitempty"`
 	Version string `json:"version"`
 	// PostgreSQL is the version of the binaries that it uses, DataDir its folder.
 	PostgreSQL   string    `json:"postgresql,omitempty"`
