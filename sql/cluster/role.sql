@@ -14,8 +14,5 @@ BEGIN
         EXECUTE format('CREATE ROLE %I', role_name);
     END IF;
     EXECUTE format('ALTER ROLE %I %s PASSWORD %L', role_name, attributes, current_setting('multicoord.role_verifier'));
-    IF role_name = 'multicoord_router' THEN
-        GRANT pg_monitor TO multicoord_router;
-    END IF;
 END
 $$;

@@ -1,0 +1,206 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/multicoord/multicoord/failover"
+	"github.com/multicoord/multicoord/orchestrator/cluster"
+	"github.com/multicoord/multicoord/orchestrator/store"
+)
+
+// Grants gives the right to be primary. A grant is acquired only if the group's state still has the revision that the
+// decision was read from and nobody else holds it; one that the same node's agent left behind under the same term
+// is adopted.
+type Grants interface {
+	Acquire(ctx context.Context, g cluster.Grant, groupRevision int64, ttl time.Duration) (Grant, error)
+}
+
+// Grant is a held right. Renew extends it to its whole TTL, counted from a moment after the call began.
+type Grant interface {
+	Renew(ctx context.Context) error
+	Release(ctx context.Context) error
+}
+
+// right holds and renews one node's grant and passes every new deadline on to the server's guard.
+type right struct {
+	log *slog.Logger
+	// life bounds the renewals: they outlive the keeper, because a server that is being stopped still needs its right.
+	life   context.Context
+	grants Grants
+	clock  func() failover.Instant
+	node   cluster.Grant // with the term of the held grant, if any
+	// extend tells the guard, if there is one; fence ends the server's life as a primary at once.
+	extend func(ctx context.Context, r failover.Right) error
+	fence  func(ctx context.Context, why string)
+	nudge  func()
+
+	mu   sync.Mutex
+	ttl  time.Duration
+	held Grant
+	cur  failover.Right
+	// renewing ends the renewals of the held grant; done says that they have ended.
+	renewing context.CancelFunc
+	done     chan struct{}
+}
+
+// current gives the right if it is held and its deadline is not over; the zero value otherwise.
+func (r *right) current() failover.Right {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.held == nil || r.clock() >= r.cur.Deadline {
+		return failover.Right{}
+	}
+	return r.cur
+}
+
+// setTTL changes the life of the next grant that is acquired.
+func (r *right) setTTL(ttl time.Duration) {
+	r.mu.Lock()
+	r.ttl = ttl
+	r.mu.Unlock()
+}
+
+// acquire gets the grant of a term, or goes on with the held one. The renewals run until release, or until the
+// agent's life ends.
+func (r *right) acquire(ctx context.Context, term uint64, groupRevision int64) error {
+	r.mu.Lock()
+	held, cur, ttl := r.held, r.cur, r.ttl
+	r.mu.Unlock()
+	if held != nil {
+		if cur.Term == term && r.renew(ctx, held, ttl) == nil {
+			return nil
+		}
+		r.drop()
+	}
+	g := r.node
+	g.Term = term
+	began := r.clock()
+	held, err := r.grants.Acquire(ctx, g, groupRevision, ttl)
+	if err != nil {
+		return fmt.Errorf("acquire the grant of group %d under term %d: %w", g.Group, term, err)
+	}
+	// What was acquired may be an adopted lease with little left: only a renewal tells from when it counts.
+	renewCtx, cancel := context.WithTimeout(ctx, ttl/3)
+	err = held.Renew(renewCtx)
+	cancel()
+	if err != nil {
+		return fmt.Errorf("renew the grant of group %d under term %d: %w", g.Group, term, err)
+	}
+	r.hold(held, failover.Right{Term: term, Deadline: failover.Deadline(began, ttl, failover.Margin(ttl))}, ttl)
+	return nil
+}
+
+func (r *right) hold(g Grant, right failover.Right, ttl time.Duration) {
+	ctx, cancel := context.WithCancel(r.life)
+	done := make(chan struct{})
+	r.mu.Lock()
+	r.held, r.cur, r.renewing, r.done = g, right, cancel, done
+	r.mu.Unlock()
+	r.tell(ctx, right)
+	go func() {
+		defer close(done)
+		r.keep(ctx, g, ttl)
+	}()
+}
+
+// keep renews until ctx ends or the grant is lost.
+func (r *right) keep(ctx context.Context, g Grant, ttl time.Duration) {
+	t := time.NewTimer(failover.RenewEvery(ttl))
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		next := failover.RenewEvery(ttl)
+		err := r.renew(ctx, g, ttl)
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, store.ErrLeaseLost):
+			r.log.Warn("grant lost", "group", r.node.Group, "err", err)
+			r.forget(g)
+			r.fence(ctx, "the grant was lost")
+			r.nudge()
+			return
+		default:
+			r.log.Warn("grant not renewed", "group", r.node.Group, "left", time.Duration(r.left()).Round(time.Millisecond), "err", err)
+			next = ttl / 10
+		}
+		t.Reset(next)
+	}
+}
+
+func (r *right) renew(ctx context.Context, g Grant, ttl time.Duration) error {
+	began := r.clock()
+	attempt, cancel := context.WithTimeout(ctx, ttl/3)
+	defer cancel()
+	if err := g.Renew(attempt); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	if r.held != g {
+		r.mu.Unlock()
+		return store.ErrLeaseLost
+	}
+	r.cur.Deadline = max(r.cur.Deadline, failover.Deadline(began, ttl, failover.Margin(ttl)))
+	right := r.cur
+	r.mu.Unlock()
+	r.tell(ctx, right)
+	return nil
+}
+
+// tell passes the deadline on. A guard that does not hear it will stop its server in time, which is the safe side.
+func (r *right) tell(ctx context.Context, right failover.Right) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := r.extend(ctx, right); err != nil && ctx.Err() == nil {
+		r.log.Warn("the guard was not told the new deadline", "err", err)
+	}
+}
+
+func (r *right) left() failover.Instant {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cur.Deadline - r.clock()
+}
+
+func (r *right) forget(g Grant) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.held == g {
+		r.held, r.cur = nil, failover.Right{}
+	}
+}
+
+// drop forgets the held grant and ends its renewals, without giving it back.
+func (r *right) drop() Grant {
+	r.mu.Lock()
+	g, cancel, done := r.held, r.renewing, r.done
+	r.held, r.cur, r.renewing, r.done = nil, failover.Right{}, nil, nil
+	r.mu.Unlock()
+	if cancel != nil {
+		cancel()
+		<-done
+	}
+	return g
+}
+
+// release gives the grant back, so that another may have it at once. The server must have ended before.
+func (r *right) release(ctx context.Context) error {
+	g := r.drop()
+	if g == nil {
+		return nil
+	}
+	if err := g.Release(ctx); err != nil {
+		return fmt.Errorf("release the grant of group %d: %w", r.node.Group, err)
+	}
+	return nil
+}
