@@ -103,11 +103,11 @@ func FuzzDecodeQuery(f *testing.F) {
 	f.Add([]byte("SELECT 1\x00"))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, in []byte) {
-		within(t, len(in), func() {
-			got, err := DecodeQuery(in)
-			var m pgproto3.Query
-			same(t, err, guarded(m.Decode, in), func() bool { return got == m.String }, func() bool { return longer(t, &m, in) })
-		})
+		var got string
+		var err error
+		within(t, len(in), func() { got, err = DecodeQuery(in) })
+		var m pgproto3.Query
+		same(t, err, guarded(m.Decode, in), func() bool { return got == m.String }, func() bool { return longer(t, &m, in) })
 	})
 }
 
@@ -115,42 +115,43 @@ func FuzzDecodeParse(f *testing.F) {
 	f.Add([]byte("s\x00SELECT $1\x00\x00\x01\x00\x00\x00\x17"))
 	f.Add([]byte("\x00\x00\xff\xff"))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		within(t, len(in), func() {
-			got, err := DecodeParse(in)
-			var m pgproto3.Parse
-			same(t, err, guarded(m.Decode, in), func() bool {
-				return got.Name == m.Name && got.Query == m.Query && slices.Equal(got.ParamOIDs, m.ParameterOIDs)
-			}, func() bool { return longer(t, &m, in) })
-			if err == nil {
-				name, query, types, err := SplitParse(in)
-				if err != nil || !bytes.Equal(AppendParse(nil, name, query, types)[headerSize:], in) {
-					t.Fatal("split otherwise than decoded")
-				}
+		var got Parse
+		var err error
+		within(t, len(in), func() { got, err = DecodeParse(in) })
+		var m pgproto3.Parse
+		same(t, err, guarded(m.Decode, in), func() bool {
+			return got.Name == m.Name && got.Query == m.Query && slices.Equal(got.ParamOIDs, m.ParameterOIDs)
+		}, func() bool { return longer(t, &m, in) })
+		if err == nil {
+			name, query, types, err := SplitParse(in)
+			if err != nil || !bytes.Equal(AppendParse(nil, name, query, types)[headerSize:], in) {
+				t.Fatal("split otherwise than decoded")
 			}
-		})
+		}
 	})
 }
 
 func FuzzDecodeBind(f *testing.F) {
 	f.Add([]byte("c\x00s\x00\x00\x01\x00\x01\x00\x02\xff\xff\xff\xff\x00\x00\x00\x01x\x00\x01\x00\x01"))
 	f.Add([]byte("\x00\x00\xff\xff\xff\xff"))
+	f.Add([]byte("\x00\x00\x00\x010000")) // pgx makes room for 0x3030 parameters that are not there
 	f.Add([]byte("\x00\x00\x00\x00\x00\x01\xff\xff\xff\xfe\x00\x00"))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		within(t, len(in), func() {
-			got, err := DecodeBind(in)
-			var m pgproto3.Bind
-			same(t, err, guarded(m.Decode, in), func() bool {
-				return got.Portal == m.DestinationPortal && got.Statement == m.PreparedStatement &&
-					slices.Equal(got.FormatCodes, m.ParameterFormatCodes) && slices.Equal(got.ResultFormats, m.ResultFormatCodes) &&
-					slices.EqualFunc(got.Params, m.Parameters, func(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, b) })
-			}, func() bool { return longer(t, &m, in) })
-			if err == nil {
-				portal, statement, rest, err := SplitBind(in)
-				if err != nil || !bytes.Equal(AppendBind(nil, portal, statement, rest)[headerSize:], in) {
-					t.Fatal("split otherwise than decoded")
-				}
+		var got Bind
+		var err error
+		within(t, len(in), func() { got, err = DecodeBind(in) })
+		var m pgproto3.Bind
+		same(t, err, guarded(m.Decode, in), func() bool {
+			return got.Portal == m.DestinationPortal && got.Statement == m.PreparedStatement &&
+				slices.Equal(got.FormatCodes, m.ParameterFormatCodes) && slices.Equal(got.ResultFormats, m.ResultFormatCodes) &&
+				slices.EqualFunc(got.Params, m.Parameters, func(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, b) })
+		}, func() bool { return longer(t, &m, in) })
+		if err == nil {
+			portal, statement, rest, err := SplitBind(in)
+			if err != nil || !bytes.Equal(AppendBind(nil, portal, statement, rest)[headerSize:], in) {
+				t.Fatal("split otherwise than decoded")
 			}
-		})
+		}
 	})
 }
 
