@@ -124,7 +124,7 @@ func startServer(ctx context.Context, conn net.Conn, cfg ServerConfig) (*Server,
 }
 
 func unexpected(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

@@ -377,7 +377,9 @@ func TestConnectOverAUnixSocketAndItsPacket(t *testing.T) {
 	}, <-got)
 
 	for _, bad := range []ServerConfig{
-		{}, {Credentials: Credentials{User: "a\x00b"}}, {Credentials: Credentials{User: "a"}, Params: map[string]string{"a": "b\x00c"}},
+		{},
+		{Credentials: Credentials{User: "a\x00b"}},
+		{Credentials: Credentials{User: "a"}, Params: map[string]string{"a": "b\x00c"}},
 		{Credentials: Credentials{User: "a"}, Params: map[string]string{"options": strings.Repeat("x", maxStartup)}},
 	} {
 		_, err := startupPacket(Protocol30, bad)

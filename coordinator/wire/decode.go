@@ -175,8 +175,9 @@ func DecodeExecute(body []byte) (portal string, maxRows uint32, err error) {
 func decode(message string, f func([]byte) error, body []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = malformed(message)
-			err.(*Error).Detail = fmt.Sprintf("The %s message is malformed (%v).", message, p)
+			e := malformed(message)
+			e.Detail = fmt.Sprintf("The %s message is malformed (%v).", message, p)
+			err = e
 		}
 	}()
 	if err := f(body); err != nil {

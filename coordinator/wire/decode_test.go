@@ -14,10 +14,10 @@ import (
 )
 
 // encoded gives the body of a message as pgx writes it.
-func encoded(t testing.TB, m interface{ Encode([]byte) ([]byte, error) }) []byte {
-	t.Helper()
+func encoded(tb testing.TB, m interface{ Encode([]byte) ([]byte, error) }) []byte {
+	tb.Helper()
 	b, err := m.Encode(nil)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return b[headerSize:]
 }
 
@@ -73,7 +73,14 @@ func TestHostileBodiesAreRefused(t *testing.T) {
 			nil, {0}, {0, 0}, {0, 0, 0}, {0, 0, 0xff, 0xff}, {0, 0, 0, 1}, {0, 0, 0, 1, 0, 0, 0}, {0, 0, 0, 0, 0}, []byte("name"), []byte("name\x00query"),
 		}},
 		{"Bind", func(b []byte) error { _, err := DecodeBind(b); return err }, [][]byte{
-			nil, {0}, {0, 0}, {0, 0, 0xff, 0xff}, {0, 0, 0, 0}, {0, 0, 0, 0, 0xff, 0xff}, {0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0, 0xff, 0xff},
+			nil,
+			{0},
+			{0, 0},
+			{0, 0, 0xff, 0xff},
+			{0, 0, 0, 0},
+			{0, 0, 0, 0, 0xff, 0xff},
+			{0, 0, 0, 0, 0, 0},
+			{0, 0, 0, 0, 0, 0, 0xff, 0xff},
 			join(u16(0), u16(0), u16(1), u32(0xfffffffe), u16(0)),
 			join(u16(0), u16(0), u16(1), u32(0x80000000), u16(0)),
 			join(u16(0), u16(0), u16(1), u32(0x7fffffff), u16(0)),

@@ -50,7 +50,7 @@ func (f *fakeServer) run(t *testing.T) *fakeServer {
 			wg.Go(func() {
 				conn, got := f.serve(conn)
 				conn.Close()
-				if got.err != io.EOF || got.startup.Params != nil { // pgx comes again when TLS was declined
+				if !errors.Is(got.err, io.EOF) || got.startup.Params != nil { // pgx comes again when TLS was declined
 					f.logins <- got
 				}
 			})

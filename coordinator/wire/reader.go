@@ -233,7 +233,7 @@ func (r *Reader) want(n int) error {
 		if got > 0 {
 			continue
 		}
-		if err == io.EOF && (r.w > r.r || r.left > 0) {
+		if errors.Is(err, io.EOF) && (r.w > r.r || r.left > 0) {
 			return io.ErrUnexpectedEOF
 		}
 		if err != nil {

@@ -85,7 +85,7 @@ func TestFramesComeOutAsTheyWentInHoweverTheStreamIsCut(t *testing.T) {
 		if !bytes.Equal(relayed, stream) {
 			t.Fatal("the relayed bytes differ")
 		}
-		if _, err := r.Next(); err != io.EOF {
+		if _, err := r.Next(); !errors.Is(err, io.EOF) {
 			t.Fatalf("after the last frame: %v", err)
 		}
 	})
@@ -102,7 +102,7 @@ func TestMarkedGivesWholeFramesInOnePiece(t *testing.T) {
 		for {
 			r.Mark()
 			f, err := r.Next()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {
@@ -154,9 +154,9 @@ func TestBrokenStreams(t *testing.T) {
 		max    int
 		want   func(error) bool
 	}{
-		{"nothing", nil, 0, func(err error) bool { return err == io.EOF }},
-		{"part of a header", []byte{'Q', 0, 0}, 0, func(err error) bool { return err == io.ErrUnexpectedEOF }},
-		{"part of a body", []byte{'Q', 0, 0, 0, 9, 1}, 0, func(err error) bool { return err == io.ErrUnexpectedEOF }},
+		{"nothing", nil, 0, func(err error) bool { return errors.Is(err, io.EOF) }},
+		{"part of a header", []byte{'Q', 0, 0}, 0, func(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }},
+		{"part of a body", []byte{'Q', 0, 0, 0, 9, 1}, 0, func(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }},
 		{"length 0", []byte{'Q', 0, 0, 0, 0}, 0, isCode("08P01")},
 		{"length 3", []byte{'Q', 0, 0, 0, 3}, 0, isCode("08P01")},
 		{"negative length", []byte{'Q', 0xff, 0xff, 0xff, 0xff}, 0, isCode("08P01")},
@@ -201,8 +201,8 @@ func TestATooLongMessageCanStillBeRelayed(t *testing.T) {
 }
 
 func TestMemoryFollowsArrivedBytesNotClaimedLengths(t *testing.T) {
-	claim := binary.BigEndian.AppendUint32([]byte{'Q'}, 1<<31-1)
-	stream := append(claim, make([]byte, 1000)...)
+	stream := binary.BigEndian.AppendUint32([]byte{'Q'}, 1<<31-1)
+	stream = append(stream, make([]byte, 1000)...)
 	require.Less(t, allocated(func() {
 		for range 100 {
 			_, err := NewReader(bytes.NewReader(stream), 0).Next()
@@ -246,16 +246,16 @@ type zeros struct{}
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
 // pair gives both ends of a TCP connection.
-func pair(t testing.TB) (a, b *net.TCPConn) {
-	t.Helper()
+func pair(tb testing.TB) (a, b *net.TCPConn) {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	defer l.Close()
 	c, err := net.Dial("tcp", l.Addr().String())
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	d, err := l.Accept()
-	require.NoError(t, err)
-	t.Cleanup(func() { c.Close(); d.Close() })
+	require.NoError(tb, err)
+	tb.Cleanup(func() { c.Close(); d.Close() })
 	return c.(*net.TCPConn), d.(*net.TCPConn)
 }
 

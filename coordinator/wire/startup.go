@@ -196,7 +196,7 @@ func (n *negotiation) handshake(raw net.Conn) error {
 	cfg := n.tls.Clone()
 	cfg.NextProtos = []string{alpnProtocol}
 	conn := tls.Server(raw, cfg)
-	if err := conn.Handshake(); err != nil {
+	if err := conn.Handshake(); err != nil { //nolint:noctx // the connection's deadline bounds it
 		var header tls.RecordHeaderError
 		if errors.As(err, &header) {
 			return &Error{
