@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // isLabel reports whether s is 1 to limit of a-z, 0-9 and '-', beginning with a letter.
@@ -55,8 +56,10 @@ func isUUID(s string) bool {
 	return strings.Trim(s, "0123456789abcdefABCDEF-") == ""
 }
 
+// hasControl reports control characters, line breaks among them, and bytes that are not UTF-8: neither survives on one
+// line of a file, in JSON or in PostgreSQL's text.
 func hasControl(s string) bool {
-	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+	return !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
 // addressProblem says why an address cannot be a host's.

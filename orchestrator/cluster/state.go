@@ -99,8 +99,8 @@ type NodeStatus struct {
 
 // AgentStatus is what an agent says of itself (key agents/<host>), on its lease.
 type AgentStatus struct {
-	Host    string `json:"host"`
-	PID     int    `json:"pid"`
+	Host string `json:"host"`
+	PID  int    `json:"pid"`
 	// Machine tells in which boot and which process namespace PID counts.
 	Machine string `json:"machine,omitempty"`
 	Version string `json:"version"`

@@ -188,6 +188,7 @@ var wrongSettings = []wrongSpec{
 	{name: "parameter name that is none", change: parameter("work mem", "1MB"), want: `postgresql.parameters.work mem: "work mem" is not the name of a parameter`},
 	{name: "parameter with a line break", change: parameter("work_mem", "1MB'\nfsync = off"), want: `postgresql.parameters.work_mem: the value has a line break or a control character`},
 	{name: "parameter with a NUL", change: parameter("work_mem", "1\x00"), want: `postgresql.parameters.work_mem: the value has a line break or a control character`},
+	{name: "parameter that is not UTF-8", change: parameter("work_mem", "1\xff"), want: `postgresql.parameters.work_mem: the value has a line break or a control character`},
 	{name: "parameter value too long", change: parameter("search_path", strings.Repeat("a", 8193)), want: `postgresql.parameters.search_path: the value is 8193 bytes long; at most 8192 are allowed`},
 	{name: "parameter twice", change: func(s *Spec) { s.PostgreSQL.Parameters = map[string]string{"Work_mem": "1MB", "work_mem": "2MB"} },
 		want: `postgresql.parameters.work_mem: is the same parameter as Work_mem; keep one of them`},

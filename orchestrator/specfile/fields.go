@@ -34,7 +34,10 @@ func suggest(key string, known []string) string {
 	var nears []near
 	for _, k := range known {
 		cost := distance(key, k)
-		if strings.HasPrefix(k, key) || strings.HasSuffix(k, "."+key) || strings.Contains(k, key) && len(key) >= 4 {
+		switch {
+		case strings.HasSuffix(k, "."+key):
+			cost = 0
+		case strings.HasPrefix(k, key) || strings.Contains(k, key) && len(key) >= 4:
 			cost = min(cost, 1)
 		}
 		if cost <= max(1, len(key)/3) {
@@ -50,7 +53,9 @@ func suggest(key string, known []string) string {
 	slices.SortStableFunc(nears, func(a, b near) int { return a.cost - b.cost })
 	var names []string
 	for _, n := range nears[:min(len(nears), 5)] {
-		names = append(names, n.name)
+		if n.cost <= nears[0].cost+1 {
+			names = append(names, n.name)
+		}
 	}
 	return "; did you mean " + strings.Join(names, ", ") + "?"
 }
