@@ -21,10 +21,10 @@
 //
 // # What the guard may do when
 //
-//	                        no right,          now < deadline      now ≥ deadline
-//	                        or fenced
-//	 standby.signal there   leave it alone     leave it alone      leave it alone
-//	 standby.signal gone    stop immediately   leave it alone      stop immediately
+//	                       no right,          now < deadline      now ≥ deadline
+//	                       or fenced
+//	standby.signal there   leave it alone     leave it alone      leave it alone
+//	standby.signal gone    stop immediately   leave it alone      stop immediately
 //
 // "standby.signal gone" is what makes a server a primary: PostgreSQL removes the file at the end of recovery before it lets
 // the first write in (StartupXLOG in src/backend/access/transam/xlog.c), however the promotion was asked for. The agent
@@ -38,7 +38,7 @@
 //
 // Let r be the moment at which the last successful renewal was begun, on the primary's host, and m the margin. The lease
 // ends at r + TTL or later by etcd's clock. The server is told to end at r + TTL − m by the host's clock, and its
-// processes are killed StopBound later at most. As long as the clocks' rates differ by less than (m − StopBound) / TTL (10 %
+// processes are killed StopBound later at most. As long as the clocks' rates differ by less than (m − StopBound) / TTL (12 %
 // with the defaults; real ones differ by 0.02 %), the last write of the old primary comes before the end of the lease, and
 // a new grant, with a higher term, is created only after that end, or after the old primary's agent has stopped the server
 // and revoked the lease itself.

@@ -38,6 +38,9 @@ type Config struct {
 	KillAfter time.Duration `json:"kill_after,omitempty"`
 	// StopTimeout bounds the fast stop on SIGTERM before it becomes an immediate one (default 30 s).
 	StopTimeout time.Duration `json:"stop_timeout,omitempty"`
+	// ImmediateTimeout bounds an immediate stop that was asked for before SIGKILL (default 6 s: PostgreSQL itself kills what
+	// has not ended after 5 s, SIGKILL_CHILDREN_AFTER_SECS in src/backend/postmaster/postmaster.c).
+	ImmediateTimeout time.Duration `json:"immediate_timeout,omitempty"`
 }
 
 // Credential is an OS account by numbers.
@@ -89,6 +92,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.StopTimeout <= 0 {
 		c.StopTimeout = 30 * time.Second
+	}
+	if c.ImmediateTimeout <= 0 {
+		c.ImmediateTimeout = 6 * time.Second
 	}
 	return c, nil
 }

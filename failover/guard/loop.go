@@ -140,7 +140,16 @@ func (l *loop) requestStop(mode StopMode, timeout time.Duration, reason string) 
 	if l.ended != nil || l.stop != nil && l.stop.urgency >= urgency(mode) {
 		return
 	}
-	l.begin(stopping{reason: reason, urgency: urgency(mode), rungs: ladder(mode, timeout)})
+	l.begin(stopping{reason: reason, urgency: urgency(mode), rungs: ladder(mode, timeout, l.cfg.ImmediateTimeout)})
+}
+
+func (l *loop) signalled(sig os.Signal) {
+	switch sig {
+	case unix.SIGCHLD:
+		reap(l.child.pid)
+	case unix.SIGTERM, unix.SIGINT:
+		l.requestStop(Fast, l.cfg.StopTimeout, "the guard got the signal "+sig.String())
+	}
 }
 
 func (l *loop) begin(s stopping) {

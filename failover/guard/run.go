@@ -88,8 +88,8 @@ func run(ctx context.Context, cfg Config, stderr bool, ready func(Status) error)
 // keep starts the server and runs the loop until it has ended.
 func keep(ctx context.Context, cfg Config, log *slog.Logger, file *logFile, lock *os.File, ready func(Status) error) error {
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGCHLD)
-	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
+	// HUP and PIPE are caught, not ignored: what is ignored would be so in the server's own programs, too.
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGCHLD, unix.SIGHUP, unix.SIGPIPE)
 	defer signal.Stop(signals)
 	l, output, err := prepare(ctx, cfg, log)
 	if err != nil {
@@ -174,11 +174,7 @@ func (l *loop) run(ctx context.Context, calls <-chan call, promoted <-chan struc
 			done = nil
 			l.requestStop(Fast, l.cfg.StopTimeout, "the guard was told to end")
 		case sig := <-signals:
-			if sig == unix.SIGCHLD {
-				reap(l.child.pid)
-				break
-			}
-			l.requestStop(Fast, l.cfg.StopTimeout, "the guard got the signal "+sig.String())
+			l.signalled(sig)
 		case st := <-l.child.ended:
 			l.childEnded(st)
 		case <-l.step.C:

@@ -13,19 +13,15 @@ type rung struct {
 	wait   time.Duration
 }
 
-const (
-	// immediateWait bounds an immediate stop that nobody is waiting for with a deadline: PostgreSQL itself kills what has not
-	// ended after 5 s (SIGKILL_CHILDREN_AFTER_SECS in src/backend/postmaster/postmaster.c).
-	immediateWait = 6 * time.Second
-	killAgain     = 20 * time.Millisecond
-)
+// killAgain is the time between two rounds of SIGKILL.
+const killAgain = 20 * time.Millisecond
 
-// ladder lists the steps of a stop. timeout bounds a smart and a fast one.
-func ladder(mode StopMode, timeout time.Duration) []rung {
+// ladder lists the steps of a stop. timeout bounds a smart and a fast one, immediate the one after.
+func ladder(mode StopMode, timeout, immediate time.Duration) []rung {
 	steps := []rung{
 		{unix.SIGTERM, timeout},
 		{unix.SIGINT, timeout},
-		{unix.SIGQUIT, immediateWait},
+		{unix.SIGQUIT, immediate},
 		{unix.SIGKILL, killAgain},
 	}
 	return steps[urgency(mode):]

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -102,36 +103,43 @@ func (a Account) CheckReach(ctx context.Context, dir string) error {
 	if !a.Switch {
 		return nil
 	}
-	var up []string
+	var up []string // existing folders, deepest first
 	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
-		up = append(up, d)
+		if _, err := os.Stat(d); err == nil {
+			up = append(up, d)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("look at %s: %w", d, err)
+		}
 		if d == filepath.Dir(d) {
 			break
 		}
 	}
-	for i := len(up) - 1; i >= 0; i-- {
-		st, err := os.Stat(up[i])
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
+	if ok, err := a.canEnter(ctx, up[0]); ok || err != nil {
+		return err
+	}
+	for _, d := range slices.Backward(up) {
+		ok, err := a.canEnter(ctx, d)
 		if err != nil {
-			return fmt.Errorf("look at %s: %w", up[i], err)
+			return err
 		}
-		if !st.IsDir() {
-			return fmt.Errorf("%s is not a folder", up[i])
-		}
-		// Asked of the kernel, as the account: access lists and mount options count too.
-		cmd := exec.CommandContext(ctx, "/bin/sh", "-c", `test -x "$1"`, "sh", up[i])
-		cmd.Dir, cmd.SysProcAttr = "/", &syscall.SysProcAttr{Credential: a.credential()}
-		err = cmd.Run()
-		var exit *exec.ExitError
-		if errors.As(err, &exit) && exit.ExitCode() == 1 {
-			return fmt.Errorf("OS user %q cannot enter %s (mode %s), which is on the way to %s; `chmod o+x %s`, or choose another folder with --data-dir",
-				a.Name, up[i], st.Mode().Perm(), dir, up[i])
-		}
-		if err != nil {
-			return fmt.Errorf("test whether OS user %q can enter %s: %w", a.Name, up[i], err)
+		if !ok {
+			return fmt.Errorf("OS user %q cannot enter %s, which is on the way to %s; `chmod o+x %s`, or choose another folder with --data-dir", a.Name, d, dir, d)
 		}
 	}
 	return nil
+}
+
+// canEnter asks the kernel, as the account: access lists and mount options count too.
+func (a Account) canEnter(ctx context.Context, dir string) (bool, error) {
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", `test -d "$1" && test -x "$1"`, "sh", dir)
+	cmd.Dir, cmd.SysProcAttr = "/", &syscall.SysProcAttr{Credential: a.credential()}
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("test whether OS user %q can enter %s: %w", a.Name, dir, err)
+	}
+	return true, nil
 }

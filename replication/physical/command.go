@@ -78,7 +78,7 @@ func tailIfShort(s string) string {
 // baseEnv is the environment of PostgreSQL's programs and servers: messages in English, which we read; nothing of PG*, which
 // would change what they do; nothing else that this process was given.
 func baseEnv() []string {
-	env := []string{"LC_ALL=C.UTF-8", "LANG=C.UTF-8", "LC_MESSAGES=C"}
+	env := []string{"LC_ALL=C.UTF-8"}
 	for _, name := range []string{"PATH", "TZ", "TMPDIR", "LD_LIBRARY_PATH"} {
 		if v := os.Getenv(name); v != "" {
 			env = append(env, name+"="+v)

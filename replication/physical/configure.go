@@ -57,6 +57,9 @@ func (s *Server) Configure(ctx context.Context, set Settings) (changed bool, err
 		}
 		changed = changed || c
 	}
+	if err := s.PruneLogs(); err != nil {
+		s.cfg.Log.Warn("old log files stay", "node", s.cfg.Node, "err", err)
+	}
 	if set.standbyRole() && s.stopped(ctx) == nil {
 		c, err := replaceFile(filepath.Join(s.DataDir(), standbySignal), nil, 0o600, &s.cfg.Account)
 		if err != nil {

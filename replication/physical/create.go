@@ -113,6 +113,9 @@ func (s *Server) create(ctx context.Context, what string, fill func(lock *os.Fil
 	if err := s.claim(); err != nil {
 		return err
 	}
+	if err := s.cfg.Account.CheckReach(ctx, s.cfg.Dir); err != nil { // our umask may have closed what we made
+		return s.errorf("%w", err)
+	}
 	lock, err := s.lockWork(ctx)
 	if err != nil {
 		return err

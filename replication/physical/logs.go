@@ -1,11 +1,17 @@
 package physical
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/multicoord/multicoord/failover/guard"
@@ -14,7 +20,210 @@ import (
 const (
 	keepLogs     = 14
 	keepLogBytes = 1 << 30
+	followEvery  = 200 * time.Millisecond
+	// maxTail bounds how much of the end of a file is read for its last lines, in bytes.
+	maxTail = 16 << 20
 )
+
+// LogOptions says what Logs prints.
+type LogOptions struct {
+	// Lines is the number of the newest lines to begin with.
+	Lines int
+	// Follow goes on with new lines, through rotations and restarts, until ctx ends.
+	Follow bool
+}
+
+// Logs prints the log of the node whose folder this is: what the server and its guard have written, in order of time. It
+// works while the server is stopped, too. When ctx ends while following, that is no error.
+func Logs(ctx context.Context, nodeDir string, o LogOptions, w io.Writer) error {
+	if _, err := os.Stat(filepath.Join(nodeDir, markerFile)); err != nil {
+		return fmt.Errorf("read the logs in %s: there is no node's folder: %w", nodeDir, err)
+	}
+	f := follower{dir: nodeDir, seen: map[uint64]*position{}}
+	if err := f.begin(o.Lines, w); err != nil {
+		return fmt.Errorf("read the logs in %s: %w", nodeDir, err)
+	}
+	if !o.Follow {
+		return nil
+	}
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := f.more(w); err != nil {
+			return fmt.Errorf("read the logs in %s: %w", nodeDir, err)
+		}
+	}
+}
+
+// follower remembers how much of each file it has printed; files are known by inode, so that renaming changes nothing.
+type follower struct {
+	dir  string
+	seen map[uint64]*position
+}
+
+type position struct {
+	offset int64
+	rest   []byte // the beginning of a line that is not complete yet
+}
+
+func (f *follower) files() []string {
+	all := []string{filepath.Join(f.dir, "guard.log.1"), filepath.Join(f.dir, "guard.log")}
+	logs := logFiles(filepath.Join(f.dir, "log"))
+	slices.Reverse(logs)
+	for _, l := range logs {
+		all = append(all, l.path)
+	}
+	return all
+}
+
+// begin prints the newest lines of all files and remembers where they end.
+func (f *follower) begin(n int, w io.Writer) error {
+	var all []stamped
+	for _, path := range f.files() {
+		file, inode, size, err := openInode(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		lines, rest := lastLinesOf(file, size, n)
+		file.Close()
+		f.seen[inode] = &position{offset: size, rest: rest}
+		all = append(all, stamp(lines)...)
+	}
+	slices.SortStableFunc(all, func(a, b stamped) int { return a.at.Compare(b.at) })
+	for _, l := range all[max(0, len(all)-n):] {
+		if _, err := fmt.Fprintln(w, l.text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// more prints what was added since.
+func (f *follower) more(w io.Writer) error {
+	var all []stamped
+	for _, path := range f.files() {
+		file, inode, size, err := openInode(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		p := f.seen[inode]
+		if p == nil || size < p.offset { // new, or a new file under an old number
+			p = &position{}
+			f.seen[inode] = p
+		}
+		added, err := io.ReadAll(io.NewSectionReader(file, p.offset, min(size-p.offset, maxTail)))
+		file.Close()
+		if err != nil {
+			return err
+		}
+		p.offset += int64(len(added))
+		lines, rest := split(append(p.rest, added...))
+		p.rest = rest
+		all = append(all, stamp(lines)...)
+	}
+	slices.SortStableFunc(all, func(a, b stamped) int { return a.at.Compare(b.at) })
+	for _, l := range all {
+		if _, err := fmt.Fprintln(w, l.text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func openInode(path string) (file *os.File, inode uint64, size int64, err error) {
+	file, err = os.Open(path)
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	st, err := file.Stat()
+	if err != nil {
+		file.Close()
+		return nil, 0, 0, err
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if !ok {
+		file.Close()
+		return nil, 0, 0, errors.New("no inode numbers on this system")
+	}
+	return file, sys.Ino, st.Size(), nil
+}
+
+// split cuts complete lines from the beginning of raw; a line of more than 1 MiB is cut where it is.
+func split(raw []byte) (lines []string, rest []byte) {
+	for {
+		i := bytes.IndexByte(raw, '\n')
+		if i < 0 {
+			if len(raw) > 1<<20 {
+				return append(lines, string(raw)), nil
+			}
+			return lines, append([]byte(nil), raw...)
+		}
+		lines = append(lines, string(raw[:i]))
+		raw = raw[i+1:]
+	}
+}
+
+// lastLinesOf reads the last n complete lines, and what follows them, from blocks at the end of a file.
+func lastLinesOf(f io.ReaderAt, size int64, n int) (lines []string, rest []byte) {
+	for block := int64(64 << 10); ; block *= 4 {
+		from := max(0, size-block)
+		raw, err := io.ReadAll(io.NewSectionReader(f, from, size-from))
+		if err != nil {
+			return nil, nil
+		}
+		lines, rest = split(raw)
+		if from > 0 && len(lines) > 0 {
+			lines = lines[1:] // the first may have lost its beginning
+		}
+		if from == 0 || len(lines) >= n || block >= maxTail {
+			return lines[max(0, len(lines)-n):], rest
+		}
+	}
+}
+
+// stamped is a line with its time; a line without one belongs to the line before.
+type stamped struct {
+	at   time.Time
+	text string
+}
+
+func stamp(lines []string) []stamped {
+	out := make([]stamped, 0, len(lines))
+	var at time.Time
+	for _, l := range lines {
+		if t, ok := lineTime(l); ok {
+			at = t
+		}
+		out = append(out, stamped{at, l})
+	}
+	return out
+}
+
+// lineTime reads the time at the beginning of a line: PostgreSQL's %m in UTC, or slog's.
+func lineTime(line string) (time.Time, bool) {
+	if rest, ok := strings.CutPrefix(line, "time="); ok {
+		text, _, _ := strings.Cut(rest, " ")
+		t, err := time.Parse(time.RFC3339Nano, text)
+		return t, err == nil
+	}
+	const layout = "2006-01-02 15:04:05.000"
+	if len(line) < len(layout) {
+		return time.Time{}, false
+	}
+	t, err := time.Parse(layout, line[:len(layout)])
+	return t, err == nil
+}
 
 // logFiles lists the server's log files by time of last change, newest first.
 func logFiles(dir string) []logEntry {
@@ -40,7 +249,15 @@ type logEntry struct {
 	size int64
 }
 
-// pruneLogs removes the oldest log files beyond a number or a total size; the newest always stays.
+// PruneLogs removes the oldest log files of the server beyond 14 files or 1 GiB; the newest always stays. Starting and
+// configuring the server do so too; a server that runs on for long needs it once a day.
+func (s *Server) PruneLogs() error {
+	if err := pruneLogs(s.path("log"), keepLogs, keepLogBytes); err != nil {
+		return s.errorf("remove old log files: %w", err)
+	}
+	return nil
+}
+
 func pruneLogs(dir string, files int, size int64) error {
 	total := int64(0)
 	for i, f := range logFiles(dir) {
@@ -54,40 +271,30 @@ func pruneLogs(dir string, files int, size int64) error {
 	return nil
 }
 
-// tail gives the last n lines of a file, of at most 64 KiB.
 func tail(path string, n int) []string {
-	f, err := os.Open(path)
+	f, _, size, err := openInode(path)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil
+	lines, rest := lastLinesOf(f, size, n)
+	if len(rest) > 0 {
+		lines = append(lines, string(rest))
 	}
-	from := max(0, st.Size()-64<<10)
-	raw, err := io.ReadAll(io.NewSectionReader(f, from, st.Size()-from))
-	if err != nil {
-		return nil
-	}
-	lines := strings.Split(strings.TrimRight(string(raw), "\n"), "\n")
-	if from > 0 && len(lines) > 0 {
-		lines = lines[1:]
-	}
-	return lines[max(0, len(lines)-n):]
+	return lines
 }
 
-// lastWords are the last lines that a server wrote which has just ended: of its log, and of what it wrote before its logging
-// collector ran.
+// lastWords are the last lines that a server wrote which has just ended: before its logging collector ran, and in its log.
 func (s *Server) lastWords(exit guard.Exit) string {
+	since := exit.StartedAt.Add(-time.Second)
 	var said []string
-	for _, line := range tail(s.path("guard.log"), 20) {
-		if !strings.HasPrefix(line, "time=") { // the guard's own lines
-			said = append(said, line)
+	for _, l := range stamp(tail(s.path("guard.log"), 30)) {
+		if !strings.HasPrefix(l.text, "time=") && !l.at.Before(since) { // the guard's own lines are in exit
+			said = append(said, l.text)
 		}
 	}
 	said = said[max(0, len(said)-6):]
-	if files := logFiles(s.path("log")); len(files) > 0 && !files[0].at.Before(exit.StartedAt.Add(-time.Second)) {
+	if files := logFiles(s.path("log")); len(files) > 0 && !files[0].at.Before(since) {
 		said = append(said, tail(files[0].path, 8)...)
 	}
 	if len(said) == 0 {

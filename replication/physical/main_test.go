@@ -2,14 +2,13 @@ package physical
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
+	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -29,8 +28,50 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	signal.Ignore(syscall.SIGPIPE)
+	if len(os.Args) == 4 && os.Args[1] == "agent" {
+		if err := agentAct(os.Args[2], os.Args[3]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
+}
+
+// agentAct does one thing to a server in a process of its own, which a test can kill.
+func agentAct(what, config string) error {
+	var cfg Config
+	if err := json.Unmarshal([]byte(config), &cfg); err != nil {
+		return err
+	}
+	ctx, s := context.Background(), New(cfg)
+	switch what {
+	case "initdb":
+		return s.InitDB(ctx, superPassword)
+	case "start": // and then hang around
+		_, err := s.Launch(ctx, 1, guard.Now().Add(2*time.Second))
+		if err == nil {
+			fmt.Println("started")
+			select {}
+		}
+		return err
+	}
+	var up Upstream
+	if err := json.Unmarshal([]byte(what), &up); err != nil {
+		return err
+	}
+	return s.BaseBackup(ctx, up, nil)
+}
+
+// agent starts agentAct in its own process.
+func (l *lab) agent(what string, cfg Config) *exec.Cmd {
+	l.t.Helper()
+	cfg.Log = nil
+	raw, err := json.Marshal(cfg)
+	require.NoError(l.t, err)
+	cmd := exec.Command(cfg.Self, "agent", what, string(raw))
+	cmd.Stderr = os.Stderr
+	return cmd
 }
 
 const (
@@ -175,5 +216,3 @@ func eventually(t *testing.T, bound time.Duration, what string, ok func() bool) 
 		<-tick.C
 	}
 }
-
-var _ = errors.Is

@@ -43,8 +43,10 @@ type Observation struct {
 	Receiver     Receiver
 	// PendingRestart are the settings whose new value waits for a restart, in order.
 	PendingRestart []string
-	StartedAt      time.Time
-	Version        string
+	// Slots are the physical slots whose names begin with our prefix.
+	Slots     []string
+	StartedAt time.Time
+	Version   string
 }
 
 // Receiver is the standby's WAL receiver; the zero value if there is none.
@@ -64,7 +66,7 @@ func (s *Server) Observe(ctx context.Context, conn *pgx.Conn) (Observation, erro
 	var current, received, replayed *string
 	err := conn.QueryRow(ctx, sql.PhysicalObserve).Scan(&inRecovery, &o.SystemID, &timeline, &current, &received, &replayed,
 		&o.ReplayPaused, &o.Receiver.Status, &o.Receiver.Host, &o.Receiver.Port, &o.Receiver.Slot,
-		&o.StartedAt, &o.Version, &o.PendingRestart)
+		&o.StartedAt, &o.Version, &o.PendingRestart, &o.Slots)
 	if err != nil {
 		return o, s.errorf("observe: %w", err)
 	}

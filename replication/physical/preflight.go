@@ -48,13 +48,13 @@ func Preflight(ctx context.Context, node, address string, port int) error {
 	}
 	e := &PortError{Node: node, Address: address, Port: port, Err: err}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		e.PID, e.Command = listener(port)
+		e.PID, e.Command = Listener(port)
 	}
 	return e
 }
 
-// listener finds who listens on a TCP port: the socket's inode from /proc/net/tcp and tcp6, its owner from /proc/*/fd.
-func listener(port int) (pid int, command string) {
+// Listener finds who listens on a TCP port: the socket's inode from /proc/net/tcp and tcp6, its owner from /proc/*/fd.
+func Listener(port int) (pid int, command string) {
 	inodes := map[string]bool{}
 	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		f, err := os.Open(file)

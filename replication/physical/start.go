@@ -76,8 +76,8 @@ func (s *Server) prepareFolders(ctx context.Context) error {
 	if err := s.cfg.Account.chown(log); err != nil {
 		return s.errorf("make the folder for logs: %w", err)
 	}
-	if err := pruneLogs(log, keepLogs, keepLogBytes); err != nil {
-		s.cfg.Log.Warn("remove old log files", "node", s.cfg.Node, "err", err)
+	if err := s.PruneLogs(); err != nil {
+		s.cfg.Log.Warn("old log files stay", "node", s.cfg.Node, "err", err)
 	}
 	return nil
 }

@@ -21,6 +21,11 @@ SELECT
     coalesce(w.slot_name, '') AS slot_name,
     pg_postmaster_start_time() AS started_at,
     current_setting('server_version') AS version,
-    ARRAY(SELECT s.name FROM pg_settings s WHERE s.pending_restart ORDER BY s.name) AS pending_restart
+    ARRAY(SELECT s.name FROM pg_settings s WHERE s.pending_restart ORDER BY s.name) AS pending_restart,
+    ARRAY(
+        SELECT l.slot_name::text FROM pg_replication_slots l
+        WHERE l.slot_type = 'physical' AND NOT l.temporary AND starts_with(l.slot_name::text, 'multicoord_')
+        ORDER BY l.slot_name
+    ) AS slots
 FROM (SELECT pg_is_in_recovery() AS in_recovery) r
 LEFT JOIN pg_stat_wal_receiver w ON true
