@@ -25,21 +25,25 @@ func (c *check) primary(g cluster.Group, st cluster.GroupState) {
 	if n, _, ok := c.spec.NodeOf(st.Primary); ok {
 		a.host = n.Host
 	}
+	remedy := seeLogs(st.Primary)
+	if _, alive := c.snap.Agents[a.host]; !alive && a.host != "" {
+		remedy = startAgent(c.spec, a.host)
+	}
 	grant, granted := c.snap.Grants[g.ID]
 	switch {
 	case !reported:
-		c.add(Primaries, Error, a, startAgent(c.spec, a.host), "the primary of group %d, %s, is not known to run: its agent on host %s reports nothing", g.ID, st.Primary, a.host)
+		c.add(Primaries, Error, a, remedy, "the primary of group %d, %s, is not known to run: nothing is reported about it", g.ID, st.Primary)
 	case status.State != cluster.NodeRunning && st.Phase == cluster.Initializing && status.State != cluster.NodeFailed:
 		c.add(Primaries, Warning, a, "", "the primary of group %d, %s, is being made", g.ID, st.Primary)
 	case status.State != cluster.NodeRunning:
-		c.add(Primaries, Error, a, seeLogs(st.Primary), "the primary of group %d, %s, does not run (%s%s)", g.ID, st.Primary, status.State, because(status.Reason))
+		c.add(Primaries, Error, a, remedy, "the primary of group %d, %s, does not run (%s%s)", g.ID, st.Primary, status.State, because(status.Reason))
 	case status.Role != cluster.Primary:
-		c.add(Primaries, Error, a, seeLogs(st.Primary), "%s is to be the primary of group %d, but runs as a standby", st.Primary, g.ID)
+		c.add(Primaries, Error, a, remedy, "%s is to be the primary of group %d, but runs as a standby", st.Primary, g.ID)
 	case granted && (grant.Node != st.Primary || grant.Term != st.Term):
 		c.add(Primaries, Error, a, "", "the right to be primary of group %d is held by %s under term %d, but agreed is %s under term %d",
 			g.ID, grant.Node, grant.Term, st.Primary, st.Term)
 	case !granted:
-		c.add(Primaries, Error, a, startAgent(c.spec, a.host), "the primary of group %d, %s, has no right to be it (no grant): its guard is about to stop it", g.ID, st.Primary)
+		c.add(Primaries, Error, a, remedy, "the primary of group %d, %s, has no right to be it (no grant): its guard is about to stop it", g.ID, st.Primary)
 	default:
 		c.add(Primaries, OK, a, "", "the primary of group %d, %s, is running on %s", g.ID, st.Primary, net.JoinHostPort(status.Address, strconv.Itoa(status.Port)))
 	}
