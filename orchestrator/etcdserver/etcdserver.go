@@ -125,7 +125,7 @@ func start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		stopping: make(chan struct{}),
 		log:      zap.NewAtomicLevelAt(zapcore.WarnLevel),
 	}
-	if s.etcd, err = embed.StartEtcd(s.config(cfg.Log, dir, run)); err != nil {
+	if s.etcd, err = startEtcd(s.config(cfg.Log, dir, run)); err != nil {
 		return nil, err
 	}
 	select {
@@ -143,6 +143,17 @@ func start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}
 	s.watched.Go(s.watch)
 	return s, nil
+}
+
+// startEtcd makes an error of a panic, which is how etcd reacts to data that it does not understand. What it had opened
+// by then stays open until the process ends.
+func startEtcd(c *embed.Config) (e *embed.Etcd, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the data in %s is damaged (%v); restore the folder from a backup, or move it away to begin with an empty store", c.Dir, r)
+		}
+	}()
+	return embed.StartEtcd(c)
 }
 
 func (s *Server) config(log *slog.Logger, dir, run string) *embed.Config {

@@ -38,7 +38,10 @@ func (s *Store) wrap(op string, err error) error {
 	if hint := s.tlsHint(cause); hint != "" {
 		return fmt.Errorf("%s: %w: %s (%w: %s)", op, store.ErrDenied, hint, err, cause)
 	}
-	return fmt.Errorf("%s: %w: etcd at %s: %w (%s)", op, store.ErrUnavailable, s.where, err, cause)
+	if plain(err) == cause {
+		return fmt.Errorf("%s: %w: etcd at %s: %w%s", op, store.ErrUnavailable, s.where, err, schemeHint(cause))
+	}
+	return fmt.Errorf("%s: %w: etcd at %s: %w (%s)%s", op, store.ErrUnavailable, s.where, err, cause, schemeHint(cause))
 }
 
 // denial explains a refusal that etcd itself or its TLS listener has expressed; "" if err is none.
@@ -83,6 +86,17 @@ func (s *Store) tlsHint(msg string) string {
 		return fmt.Sprintf("etcd at %s does not accept our client certificate (%s); check the certificate and key files, and that etcd trusts their CA", s.where, orNone(s.cfg.CertFile))
 	case has("first record does not look like a TLS handshake"):
 		return fmt.Sprintf("etcd at %s does not speak TLS; use http:// in the endpoints", s.where)
+	}
+	return ""
+}
+
+// schemeHint says what a connection that was cut off at its beginning can mean.
+func schemeHint(msg string) string {
+	switch {
+	case strings.Contains(msg, "handshake failed: EOF"), strings.Contains(msg, "handshake failed: read"):
+		return "; if etcd does not speak TLS there, use http:// in the endpoints"
+	case strings.Contains(msg, "error reading server preface"):
+		return "; if etcd speaks TLS there, use https:// in the endpoints"
 	}
 	return ""
 }

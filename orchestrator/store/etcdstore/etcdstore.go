@@ -200,10 +200,29 @@ func checkEndpoints(cfg Config) error {
 // failFast marks a ctx whose calls fail as soon as no endpoint can be connected to, instead of waiting for one.
 type failFast struct{}
 
-// observe sees each attempt of a call: it keeps the cause of failed connections for messages.
+// attemptTimeout bounds one attempt of a read when there are more endpoints to try: a member that hangs, but whose
+// kernel still acknowledges data, is noticed by gRPC only after 13 s.
+const attemptTimeout = 1500 * time.Millisecond
+
+// isRead tells of the calls that are repeated without harm. The client repeats any call whose attempt has run into a
+// deadline of its own, so no other call may be given one.
+func isRead(method string) bool {
+	switch method {
+	case "/etcdserverpb.KV/Range", "/etcdserverpb.Lease/LeaseTimeToLive", "/etcdserverpb.Cluster/MemberList":
+		return true
+	}
+	return false
+}
+
+// observe sees each attempt of a call: it keeps the cause of failed connections for messages, and bounds attempts.
 func (s *Store) observe(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if ctx.Value(failFast{}) != nil {
 		opts = append(opts, grpc.WaitForReady(false))
+	}
+	if isRead(method) && len(s.cfg.Endpoints) > 1 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, attemptTimeout)
+		defer cancel()
 	}
 	err := invoke(ctx, method, req, reply, cc, opts...)
 	switch {

@@ -18,7 +18,7 @@ import (
 const (
 	// quiet is how long the watch waits for a sign of life before it asks for one, and then how long it waits for
 	// the answer before it takes the member for hung and begins again, possibly at another.
-	quiet = 2 * time.Second
+	quiet = 1500 * time.Millisecond
 	// reloadMin and reloadMax bound the pause after a failure.
 	reloadMin = 50 * time.Millisecond
 	reloadMax = 1 * time.Second
@@ -39,28 +39,22 @@ func (s *Store) Watch(ctx context.Context) <-chan store.State {
 	out := store.NewLatest[store.State]()
 	go func() {
 		defer out.Close()
-		w := &watch{s: s, out: out}
-		pause, down := reloadMin, false
+		w := &watch{s: s, out: out, pause: reloadMin}
 		for {
-			came, err := w.follow(ctx)
+			err := w.follow(ctx)
 			if ctx.Err() != nil {
 				return
 			}
-			if came {
-				if down {
-					s.cfg.Log.Info("watch of the agreed state works again", "endpoints", s.where)
-				}
-				pause, down = reloadMin, false
-			} else if !down {
+			if !w.down {
+				w.down = true
 				s.cfg.Log.Warn("watch of the agreed state interrupted; trying again", "endpoints", s.where, "err", err)
-				down = true
 			}
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(pause):
+			case <-time.After(w.pause):
 			}
-			pause = min(2*pause, reloadMax)
+			w.pause = min(2*w.pause, reloadMax)
 		}
 	}()
 	return out.C()
@@ -70,6 +64,17 @@ type watch struct {
 	s    *Store
 	out  store.Latest[store.State]
 	last int64 // the revision that was sent last
+	// down: an interruption was logged; pause is what follows the next one.
+	down  bool
+	pause time.Duration
+}
+
+// up notes that the watch has been set up.
+func (w *watch) up() {
+	if w.down {
+		w.s.cfg.Log.Info("watch of the agreed state works again", "endpoints", w.s.where)
+	}
+	w.down, w.pause = false, reloadMin
 }
 
 // publish sends the state unless it is the one that was sent last. Equal items do not make two states the same: who
@@ -81,12 +86,11 @@ func (w *watch) publish(revision int64, items map[string]store.Item) {
 	}
 }
 
-// follow loads the state and keeps it up to date until something breaks. It tells whether it got as far as loading
-// and watching.
-func (w *watch) follow(ctx context.Context) (came bool, err error) {
+// follow loads the state and keeps it up to date until something breaks.
+func (w *watch) follow(ctx context.Context) error {
 	st, err := w.s.Load(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	w.publish(st.Revision, st.Items)
 	// A watcher of our own has a stream of its own: closing it closes a stream that hangs.
@@ -96,28 +100,34 @@ func (w *watch) follow(ctx context.Context) (came bool, err error) {
 	defer asking.Wait()
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	events := watcher.Watch(ctx, w.s.prefix, clientv3.WithPrefix(), clientv3.WithRev(st.Revision+1), clientv3.WithCreatedNotify(), clientv3.WithProgressNotify())
+	// Watch returns only when etcd has answered, or ctx has ended.
+	hung := time.AfterFunc(quiet, cancel)
+	events := watcher.Watch(ctx, w.s.prefix, clientv3.WithPrefix(), clientv3.WithRev(st.Revision+1), clientv3.WithProgressNotify())
+	if !hung.Stop() {
+		return fmt.Errorf("watch: no answer from etcd within %s", quiet)
+	}
+	w.up()
 	items := maps.Clone(st.Items)
-	alive := time.NewTimer(2 * quiet)
+	alive := time.NewTimer(quiet)
 	defer alive.Stop()
-	asked := true // the notice that the watch has been created is awaited
+	asked := false
 	for {
 		select {
 		case resp, ok := <-events:
 			if !ok {
-				return came, errors.New("etcd ended the watch")
+				return errors.New("etcd ended the watch")
 			}
 			if err := resp.Err(); err != nil {
-				return came, fmt.Errorf("watch: %w", err)
+				return fmt.Errorf("watch: %w", err)
 			}
-			came, asked = true, false
+			asked = false
 			alive.Reset(quiet)
 			if rev := w.s.apply(items, resp.Events); rev > 0 {
 				w.publish(rev, items)
 			}
 		case <-alive.C:
 			if asked {
-				return came, fmt.Errorf("watch: no sign of life from etcd for %s", 2*quiet)
+				return fmt.Errorf("watch: no sign of life from etcd for %s", 2*quiet)
 			}
 			asked = true
 			alive.Reset(quiet)
