@@ -150,8 +150,10 @@ func newRoot(a *app) *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(sectionRun, newUpCommand(a), newDownCommand(a))
-	add(sectionProcess, newServeCommand(a), newAgentCommand(a), newRouterCommand(a), newGuardCommand(a))
+	add(sectionRun, newUpCommand(a), newDownCommand(a), newPsqlCommand(a), newConnstrCommand(a))
+	add(sectionLook, newStatusCommand(a), newTopologyCommand(a), newLogsCommand(a), newHistoryCommand(a))
+	add(sectionChange, newConfigCommand(a), newNodesCommand(a), newGroupCommand(a), newShardCommand(a), newClusterCommand(a))
+	add(sectionProcess, newInitCommand(a), newServeCommand(a), newAgentCommand(a), newRouterCommand(a), newGuardCommand(a))
 	root.AddCommand(newVersionCommand(a))
 	root.SetHelpCommand(newHelpCommand())
 	root.InitDefaultHelpCmd()
