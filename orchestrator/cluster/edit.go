@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -191,8 +192,8 @@ func completed(what string, s Spec) (Spec, error) {
 func (s Spec) CheckChange(next Spec) error {
 	var problems []*Problem
 	fixed := func(path, was, is string) {
-		if was != is {
-			problems = append(problems, &Problem{path, fmt.Sprintf("cannot be changed from %s to %s on a cluster that exists", was, is)})
+		if was != is && was != "" {
+			problems = append(problems, &Problem{path, fmt.Sprintf("cannot be changed from %s to %s on a cluster that exists", was, cmp.Or(is, "nothing"))})
 		}
 	}
 	fixed("name", s.Name, next.Name)

@@ -18,6 +18,9 @@ func hbaProblem(line string) string {
 	if hasControl(strings.ReplaceAll(line, "\t", " ")) {
 		return "has a line break or a control character; write one entry per line"
 	}
+	if strings.HasSuffix(line, `\`) {
+		return "ends with a backslash, which would join it with the line after it"
+	}
 	fields, ok := hbaFields(line)
 	switch {
 	case !ok:

@@ -24,6 +24,7 @@ var managed = map[string]string{
 	"include_dir":               "list the settings here",
 	"include_if_exists":         "list the settings here",
 	"listen_addresses":          "use hosts[].address",
+	"log_destination":           "the agent keeps the logs; see orchestrator logs",
 	"log_directory":             "the agent keeps the logs; see orchestrator logs",
 	"log_filename":              "the agent keeps the logs; see orchestrator logs",
 	"logging_collector":         "the agent keeps the logs; see orchestrator logs",

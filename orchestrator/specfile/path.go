@@ -31,13 +31,21 @@ func Set(s cluster.Spec, path, value string) (cluster.Spec, error) {
 		return cluster.Spec{}, err
 	}
 	full, err := next.Complete()
-	if err != nil {
-		return cluster.Spec{}, fmt.Errorf("set %s: %w", path, err)
+	if err == nil {
+		err = s.CheckChange(full)
 	}
-	if err := s.CheckChange(full); err != nil {
-		return cluster.Spec{}, fmt.Errorf("set %s: %w", path, err)
+	if err != nil {
+		return cluster.Spec{}, refused(path, err)
 	}
 	return full, nil
+}
+
+// refused says which key could not be set, once.
+func refused(path string, err error) error {
+	if ps := cluster.ProblemsOf(err); len(ps) == 1 && strings.HasPrefix(ps[0].Path, path) {
+		return fmt.Errorf("set %w", ps[0])
+	}
+	return fmt.Errorf("set %s: %w", path, err)
 }
 
 // Get gives the value of one key as text: single values as they are, everything else as YAML. A key that exists but has

@@ -69,17 +69,17 @@ func TestAnEmptyValueRemovesAKey(t *testing.T) {
 
 func TestWrongSettingsAreRefused(t *testing.T) {
 	for _, tc := range []struct{ path, value, want string }{
-		{"name", "other", "set name: name: cannot be changed from cluster0 to other on a cluster that exists"},
-		{"id", "", "set id: id: cannot be changed from 0b5d3c1e-8f0a-4d5e-9b57-0123456789ab to  on a cluster that exists"},
+		{"name", "other", "set name: cannot be changed from cluster0 to other on a cluster that exists"},
+		{"id", "", "set id: cannot be changed from 0b5d3c1e-8f0a-4d5e-9b57-0123456789ab to nothing on a cluster that exists"},
 		{"hosts", "x", "hosts cannot be set; use `orchestrator nodes add` and `nodes rm`"},
 		{"hosts[0].address", "x", "hosts cannot be set; use `orchestrator nodes add` and `nodes rm`"},
 		{"groups", "x", "groups cannot be set; use `orchestrator group add-standby` and `group rm-standby`, or `nodes add` for new groups"},
 		{"failover.ttl", "5", `set failover.ttl: "5" is not a duration; write a number and a unit, such as 500ms or 5s`},
-		{"failover.ttl", "1s", "set failover.ttl: failover.ttl: 1s is out of range 2s to 5m"},
+		{"failover.ttl", "1s", "set failover.ttl: 1s is out of range 2s to 5m"},
 		{"router.max_client_conn", "many", `set router.max_client_conn: "many" is not a whole number`},
 		{"placement.repfactor", "x", `set placement.repfactor: "x" is not a whole number`},
-		{"postgresql.parameters.port", "1", "set postgresql.parameters.port: postgresql.parameters.port: is managed by the orchestrator: use the node's port"},
-		{"postgresql.hba", "host all all all trust", "set postgresql.hba: postgresql.hba[0]: the method trust lets anybody in without a password; use scram-sha-256"},
+		{"postgresql.parameters.port", "1", "set postgresql.parameters.port: is managed by the orchestrator: use the node's port"},
+		{"postgresql.hba", "host all all all trust", "set postgresql.hba[0]: the method trust lets anybody in without a password; use scram-sha-256"},
 		{"router.reads.overrides.c9.weight", "5", "set router.reads.overrides.c9.weight: router.reads.overrides.c9: no node has this name"},
 		{"failover", "x", "set failover: it has keys of its own; set one of them: failover.ttl, failover.maximum_lag_on_failover"},
 		{"postgresql.parameters", "x", "set postgresql.parameters: it has keys of its own; set one of them, postgresql.parameters.NAME=VALUE"},
