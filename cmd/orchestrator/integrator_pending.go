@@ -12,7 +12,4 @@ func pendingCommand(use string) *cobra.Command {
 	}}
 }
 
-func newServeCommand(*app) *cobra.Command  { return pendingCommand("serve") }
-func newAgentCommand(*app) *cobra.Command  { return pendingCommand("agent") }
 func newRouterCommand(*app) *cobra.Command { return pendingCommand("router") }
-func newGuardCommand(*app) *cobra.Command  { return pendingCommand("guard") }

@@ -1,0 +1,356 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/multicoord/multicoord/orchestrator/agent"
+	"github.com/multicoord/multicoord/orchestrator/cluster"
+	"github.com/multicoord/multicoord/orchestrator/etcdserver"
+	"github.com/multicoord/multicoord/orchestrator/secret"
+	"github.com/multicoord/multicoord/orchestrator/specfile"
+	"github.com/multicoord/multicoord/orchestrator/state"
+	"github.com/multicoord/multicoord/orchestrator/store/etcdstore"
+	"github.com/multicoord/multicoord/replication/physical"
+)
+
+// localRun is a cluster that one process runs: etcd, and the same roles that run as processes of their own elsewhere.
+type localRun struct {
+	a       *app
+	o       upOptions
+	dir     string
+	servers serverWiring
+	metrics net.Listener
+	router  routerListeners
+
+	etcd    *etcdserver.Server
+	store   *etcdstore.Store
+	spec    cluster.Spec
+	secrets secret.Secrets
+}
+
+// runLocal brings the cluster up and runs it until ctx ends; stop makes a second interrupt end the process at once.
+func (a *app) runLocal(ctx context.Context, stop func(), o upOptions, dir string, wanted cluster.Spec, to steps) (err error) {
+	r := &localRun{a: a, o: o, dir: dir}
+	defer func() { err = errors.Join(err, r.close()) }()
+	if err := r.begin(ctx, wanted, to); err != nil {
+		return err
+	}
+	runCtx, end := context.WithCancel(ctx)
+	defer end()
+	reg := prometheus.NewRegistry()
+	router, ready := a.routerRole(r.store, r.secrets, r.router, reg)
+	roles := []role{{"etcd", r.watchEtcd}, a.controlRole(r.store)}
+	for _, h := range r.spec.Hosts {
+		roles = append(roles, a.agentRole(r.store, h.Name, r.servers, false))
+	}
+	roles = append(roles, router)
+	if r.metrics != nil {
+		roles = append(roles, a.metricsRole(r.metrics, reg, ready))
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- runRoles(runCtx, a.log, roles...) }()
+
+	starting, cancel := context.WithCancelCause(runCtx)
+	defer cancel(nil)
+	followed := make(chan error, 1)
+	go func() {
+		followed <- followStart(starting, state.Watch(starting, r.store, a.log), to, o.timeout, ready)
+	}()
+	var roleErr error
+	select {
+	case roleErr = <-ended:
+		cancel(roleErr)
+		<-followed
+		return roleErr
+	case err := <-followed:
+		if err == nil {
+			to.Ready(a.readyText(r.spec, dir))
+		} else if runCtx.Err() == nil {
+			a.log.Error("start", "err", err)
+			if p, ok := to.(*pipedSteps); ok {
+				p.fail(err)
+			}
+		}
+	}
+	select {
+	case roleErr = <-ended:
+	case <-ctx.Done():
+		a.log.Info("stopping; interrupt again to leave the servers running and end at once")
+		stop() // the default action of the signals is back
+		roleErr = <-ended
+	}
+	return roleErr
+}
+
+// begin does what must be done before the roles run: look whether all that is needed is there, before anything is
+// touched; start etcd; store or read the spec.
+func (r *localRun) begin(ctx context.Context, wanted cluster.Spec, to steps) error {
+	step := to.Begin("check this machine")
+	err := r.check(ctx, wanted)
+	step.End(err)
+	if err != nil {
+		return err
+	}
+	step = to.Begin("etcd")
+	err = r.startEtcd(ctx)
+	step.End(err)
+	if err != nil {
+		return err
+	}
+	step = to.Begin("spec")
+	err = r.agree(ctx, wanted)
+	step.End(err)
+	return err
+}
+
+// fresh tells that the folder holds no cluster yet.
+func (r *localRun) fresh() bool {
+	_, err := os.Lstat(r.etcdDir())
+	return errors.Is(err, os.ErrNotExist)
+}
+
+func (r *localRun) etcdDir() string { return filepath.Join(r.dir, "etcd") }
+
+// check looks at the machine. What depends on the spec is looked at now if the cluster is new, and once the stored
+// spec is known otherwise.
+func (r *localRun) check(ctx context.Context, wanted cluster.Spec) error {
+	var err error
+	if r.servers, err = r.a.serversHere(ctx, r.o.servers, wanted.PostgreSQL.Version); err != nil {
+		return err
+	}
+	if r.metrics, err = listenMetrics(ctx, r.o.metrics); err != nil {
+		return err
+	}
+	if !r.fresh() {
+		return nil
+	}
+	return r.checkSpec(ctx, wanted)
+}
+
+// checkSpec looks whether the spec's servers and router can run here. It takes the router's addresses.
+func (r *localRun) checkSpec(ctx context.Context, spec cluster.Spec) error {
+	var errs []error
+	for _, g := range spec.Groups {
+		for _, n := range g.Nodes {
+			host, _ := spec.HostOf(n.Host)
+			errs = append(errs, r.checkNode(ctx, spec, g.ID, n, host))
+		}
+	}
+	if err := physical.CheckParameters(ctx, r.servers.bin, r.servers.account, spec.PostgreSQL.Parameters); err != nil {
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	var err error
+	r.router, err = listenRouter(ctx, spec.Router)
+	return err
+}
+
+// checkNode refuses a foreign folder and a used port. A server of ours that is running has its port for a good reason.
+func (r *localRun) checkNode(ctx context.Context, spec cluster.Spec, group int, n cluster.Node, host cluster.Host) error {
+	w := r.servers.of(spec, secret.Secrets{})
+	s := w.physical(agent.Place{Node: n, Group: group, Address: host.Address})
+	d, err := s.Inspect(ctx)
+	if err != nil {
+		return err
+	}
+	if d.State == physical.Foreign {
+		return fmt.Errorf("node %s: %s; move it away, or choose another folder with --data-dir", n.Name, d.Reason)
+	}
+	if _, err := s.Guard(ctx); err == nil {
+		return nil
+	}
+	if err := physical.Preflight(ctx, n.Name, host.Address, n.Port); err != nil {
+		return fmt.Errorf("%w; stop it, or change the spec (postgresql ports begin at base_port of host %s)", err, host.Name)
+	}
+	return nil
+}
+
+func (r *localRun) startEtcd(ctx context.Context) error {
+	var err error
+	if r.etcd, err = etcdserver.Start(ctx, etcdserver.Config{Dir: r.etcdDir(), Log: r.a.log}); err != nil {
+		return err
+	}
+	r.store, err = etcdstore.Open(ctx, etcdstore.Config{
+		Endpoints: r.etcd.Endpoints(), Prefix: keyPrefix + r.a.global.Cluster, Log: r.a.log,
+	})
+	return err
+}
+
+// agree stores the spec of a new cluster, or reads that of an existing one.
+func (r *localRun) agree(ctx context.Context, wanted cluster.Spec) error {
+	key, err := r.a.keyFile()
+	if err != nil {
+		return err
+	}
+	created := false
+	v, err := state.Load(ctx, r.store)
+	if err != nil {
+		return err
+	}
+	if v.Spec == nil {
+		if r.router.clients == nil {
+			if err := r.checkSpec(ctx, wanted); err != nil {
+				return err
+			}
+		}
+		if err := createCluster(ctx, r.store, wanted, key); err != nil {
+			return err
+		}
+		created = true
+		if v, err = state.Load(ctx, r.store); err != nil {
+			return err
+		}
+	}
+	r.spec = *v.Spec
+	if r.secrets, err = openSecrets(v, key); err != nil {
+		return err
+	}
+	r.servers = r.servers.of(r.spec, r.secrets)
+	if r.router.clients == nil {
+		if err := r.checkSpec(ctx, r.spec); err != nil {
+			return err
+		}
+	}
+	if !created && r.o.file != "" && differ(wanted, r.spec) {
+		r.a.log.Warn("the cluster exists, and its spec is not that of the file; change it with `orchestrator config set`", "file", r.o.file)
+	}
+	if err := writePassfile(r.dir, r.secrets); err != nil {
+		return err
+	}
+	return writeLocal(r.dir, localCluster{Cluster: r.spec.Name, ID: r.spec.ID, Etcd: r.etcd.Endpoints()})
+}
+
+// differ tells whether the operator's file asks for something else than what is stored.
+func differ(file, stored cluster.Spec) bool {
+	file.ID = stored.ID
+	text := func(s cluster.Spec) string {
+		var b strings.Builder
+		if specfile.Encode(&b, s) != nil {
+			return ""
+		}
+		return b.String()
+	}
+	return text(file) != text(stored)
+}
+
+// watchEtcd is the role of the embedded etcd: it ends only if the server does.
+func (r *localRun) watchEtcd(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-r.etcd.Err():
+		if err == nil {
+			err = errors.New("it stopped")
+		}
+		return err
+	}
+}
+
+// close gives back what begin has taken.
+func (r *localRun) close() error {
+	var errs []error
+	r.router.close()
+	if r.metrics != nil {
+		_ = r.metrics.Close()
+	}
+	if r.store != nil {
+		errs = append(errs, r.store.Close())
+	}
+	if r.etcd != nil {
+		errs = append(errs, r.etcd.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// readyText is what a user reads when the cluster is up.
+func (a *app) readyText(spec cluster.Spec, dir string) string {
+	coordinators, workers := 0, 0
+	for _, g := range spec.Groups {
+		if g.ID == cluster.CoordinatorGroup {
+			coordinators = len(g.Nodes)
+		} else {
+			workers++
+		}
+	}
+	flag := ""
+	switch def := *a; {
+	case a.global.DataDir != "":
+		flag = " --data-dir " + dir
+	case def.global.Cluster != defaultCluster:
+		flag = " --cluster " + a.global.Cluster
+	}
+	return fmt.Sprintf(`
+The cluster %q is up: %d coordinators, %d worker groups.
+
+  psql               orchestrator psql%s
+  any other client   %s
+  look at it         orchestrator status%s, orchestrator topology%s
+  stop it            orchestrator down%s
+`, spec.Name, coordinators, workers, flag, routerConnstr(spec, dir), flag, flag, flag)
+}
+
+// reportRunning waits until a cluster that another process runs is ready, and says how to use it.
+func (a *app) reportRunning(ctx context.Context, o upOptions, dir string, wanted cluster.Spec) error {
+	to := shownSteps{a: a, p: a.startProgress()}
+	defer a.stopProgress(to.p)
+	h, err := a.awaitLocal(ctx, o.timeout)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	if o.file != "" && differ(wanted, *h.Snapshot.Spec) {
+		to.p.Note("The cluster is already running, and its spec is not that of " + o.file + ": change it with `orchestrator config set`.")
+	}
+	watching, cancel := context.WithCancel(ctx)
+	defer cancel()
+	err = followStart(watching, state.Watch(watching, h.Store, a.log), to, o.timeout, func() error { return answering(ctx, h.Snapshot.Spec.Router.Listen) })
+	if err != nil {
+		return err
+	}
+	to.Ready(a.readyText(*h.Snapshot.Spec, dir))
+	return nil
+}
+
+// awaitLocal opens the cluster of this machine as soon as the process that is starting it has stored its spec.
+func (a *app) awaitLocal(ctx context.Context, within time.Duration) (*handle, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	t := time.NewTicker(100 * time.Millisecond)
+	defer t.Stop()
+	for {
+		h, err := a.openCluster(ctx)
+		if err == nil && h.Snapshot.Spec != nil {
+			return h, nil
+		}
+		if err == nil {
+			h.Close()
+			err = errors.New("the spec is not stored yet")
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("another process holds the data folder, but no cluster can be reached there: %w", err)
+		case <-t.C:
+		}
+	}
+}
+
+// answering tells whether somebody listens on the router's address.
+func answering(ctx context.Context, addr string) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/multicoord/multicoord/orchestrator/cluster"
+)
+
+// upOptions are the flags of `up`.
+type upOptions struct {
+	file    string
+	detach  bool
+	timeout time.Duration
+	metrics string
+	servers serverOptions
+	// progressFD is the pipe to the process that waits for a detached start.
+	progressFD int
+}
+
+const upLong = `Brings a whole cluster up on this machine: an embedded etcd, the control plane, an agent for
+each host of the spec, and a router. Without a file that is one primary coordinator with two
+standby coordinators, two worker groups, and a router on 127.0.0.1:6432.
+
+Running it again is harmless at any time: it reports a cluster that is running, goes on with one
+that is half made, starts one that was stopped, and takes over servers that are still running.
+The spec of an existing cluster is changed with ` + "`orchestrator config set`" + `, not with -f.
+
+In the foreground Ctrl-C stops everything in order; with --detach ` + "`orchestrator down`" + ` does.`
+
+func newUpCommand(a *app) *cobra.Command {
+	var o upOptions
+	c := &cobra.Command{
+		Use:   "up [-f FILE] [--detach]",
+		Short: "Bring a cluster up on this machine",
+		Long:  upLong,
+		Example: `  orchestrator up --detach
+  orchestrator up -f cluster.yaml`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.up(cmd, o) },
+	}
+	f := c.Flags()
+	f.StringVarP(&o.file, "file", "f", "", "spec of a new cluster (YAML; - is standard input); see `orchestrator config generate`")
+	f.BoolVar(&o.detach, "detach", false, "leave the cluster running in the background once it is ready")
+	f.DurationVar(&o.timeout, "timeout", 2*time.Minute, "how long to wait until the cluster is ready")
+	addMetricsFlag(f, &o.metrics, "127.0.0.1:9630")
+	addServerFlags(f, &o.servers)
+	f.IntVar(&o.progressFD, "progress-fd", 0, "")
+	_ = f.MarkHidden("progress-fd")
+	f.Lookup("progress-fd").Annotations = map[string][]string{noEnv: {"internal"}}
+	return c
+}
+
+// up decides between the three cases: the cluster is running, it is to be started here, or in the background.
+func (a *app) up(cmd *cobra.Command, o upOptions) error {
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	wanted, err := a.wantedSpec(cmd, o.file)
+	if err != nil {
+		return err
+	}
+	dir, err := a.dataDir()
+	if err != nil {
+		return err
+	}
+	if err := a.makeDataDir(dir); err != nil {
+		return err
+	}
+	lock, err := lockDir(dir)
+	if held := (*lockedError)(nil); errors.As(err, &held) {
+		return a.reportRunning(ctx, o, dir, wanted)
+	}
+	if err != nil {
+		return err
+	}
+	if o.detach {
+		lock.release() // the child takes it
+		return a.upDetached(ctx, o, dir)
+	}
+	defer lock.release()
+	return a.upHere(ctx, stop, o, dir, wanted)
+}
+
+// wantedSpec reads the file, or gives the default spec; completed in either case.
+func (a *app) wantedSpec(cmd *cobra.Command, file string) (cluster.Spec, error) {
+	s := cluster.DefaultSpec()
+	s.Name = a.global.Cluster
+	if file != "" {
+		var err error
+		if s, err = a.readSpec(file); err != nil {
+			return cluster.Spec{}, err
+		}
+		if err := a.agreeOnName(cmd, &s); err != nil {
+			return cluster.Spec{}, err
+		}
+	}
+	return s.Complete()
+}
+
+// upHere runs the cluster in this process until it is told to end.
+func (a *app) upHere(ctx context.Context, stop func(), o upOptions, dir string, wanted cluster.Spec) error {
+	to, piped := a.stepsFor(o)
+	err := a.runLocal(ctx, stop, o, dir, wanted, to)
+	if err != nil && piped != nil {
+		piped.fail(err)
+	}
+	if s, ok := to.(shownSteps); ok {
+		a.stopProgress(s.p)
+	}
+	return err
+}
+
+// stepsFor shows the steps on this process's terminal, or sends them to the process that waits.
+func (a *app) stepsFor(o upOptions) (steps, *pipedSteps) {
+	if o.progressFD > 0 {
+		p := newPipedSteps(os.NewFile(uintptr(o.progressFD), "progress"))
+		return p, p
+	}
+	return shownSteps{a: a, p: a.startProgress()}, nil
+}
+
+// makeDataDir makes the data folder, or refuses one that holds something else.
+func (a *app) makeDataDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return fmt.Errorf("make the data folder: %w; choose another one with --data-dir", err)
+		}
+		return nil
+	case err != nil:
+		return fmt.Errorf("read the data folder: %w", err)
+	case len(entries) == 0:
+		return nil
+	}
+	for _, known := range []string{localFileName, "lock"} {
+		if _, err := os.Lstat(filepath.Join(dir, known)); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("the folder %s holds something that is no cluster of ours (%s): empty it, or choose another one with --data-dir", dir, entries[0].Name())
+}
