@@ -115,15 +115,27 @@ func (e *Env) Until(within time.Duration, what string, f func() error) {
 	}
 }
 
-// poll calls f on a ticker until it returns nil or the time is over, and gives its last error then.
+// Await is Until for moments that pass quickly: it looks every millisecond.
+func (e *Env) Await(within time.Duration, what string, f func() error) {
+	e.TB.Helper()
+	if err := poll(within, time.Millisecond, f); err != nil {
+		e.TB.Fatalf("%s: not within %s: %v", what, within, err)
+	}
+}
+
+// hopeless is an error that waiting cannot mend.
+type hopeless struct{ error }
+
+// poll calls f on a ticker until it returns nil or the time is over, and gives its last error then. A hopeless
+// error is returned at once.
 func poll(within, every time.Duration, f func() error) error {
 	deadline := time.After(within)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		err := f()
-		if err == nil {
-			return nil
+		if err == nil || errors.As(err, &hopeless{}) {
+			return err
 		}
 		select {
 		case <-deadline:

@@ -155,15 +155,3 @@ func (d *Etcd) enableAuth() {
 	}
 	d.User, d.Password = user, password
 }
-
-// Flags are the orchestrator's flags for reaching this etcd.
-func (d *Etcd) Flags() []string {
-	flags := []string{"--etcd", strings.Join(d.Endpoints, ",")}
-	if d.CA != "" {
-		flags = append(flags, "--etcd-ca", d.CA, "--etcd-cert", d.Cert, "--etcd-key", d.Key)
-	}
-	if d.User != "" {
-		flags = append(flags, "--etcd-user", d.User, "--etcd-password-file", d.env.WriteFile("etcd.password", d.Password+"\n", 0o600))
-	}
-	return flags
-}

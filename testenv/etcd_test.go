@@ -21,7 +21,7 @@ func TestEtcdWithTLSAndUserRefusesStrangers(t *testing.T) {
 	env := New(t)
 	etcd := env.Etcd(EtcdOptions{TLS: true, Auth: true})
 	etcd.WaitReady()
-	require.Subset(t, etcd.Flags(), []string{"--etcd-ca", "--etcd-cert", "--etcd-key", "--etcd-user", "--etcd-password-file"})
+	require.Len(t, etcd.environ(), 6, "endpoints, three files, user and password file")
 
 	stranger := *etcd
 	stranger.User, stranger.Password = "", ""

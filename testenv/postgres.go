@@ -2,7 +2,9 @@ package testenv
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"path/filepath"
 	"strconv"
@@ -67,12 +69,14 @@ func (e *Env) Postgres(o PostgresOptions) *Postgres {
 }
 
 // Connstr is the URL of the server's database "postgres".
-func (p *Postgres) Connstr() string { return connstr("postgres", stockPassword, p.Port, "postgres") }
+func (p *Postgres) Connstr() string {
+	return connstr("postgres", stockPassword, "127.0.0.1", p.Port, "postgres")
+}
 
-func connstr(user, password string, port int, database string) string {
+func connstr(user, password, host string, port int, database string) string {
 	u := url.URL{
 		Scheme: "postgres", User: url.UserPassword(user, password),
-		Host: "127.0.0.1:" + strconv.Itoa(port), Path: "/" + database, RawQuery: "sslmode=disable",
+		Host: net.JoinHostPort(host, strconv.Itoa(port)), Path: "/" + database, RawQuery: "sslmode=disable",
 	}
 	return u.String()
 }
@@ -111,13 +115,27 @@ func (e *Env) Connect(connstr string) *pgx.Conn {
 // break. It fails the test when psql does.
 func (e *Env) Psql(connstr string, args ...string) string {
 	e.TB.Helper()
-	r := e.Run(2*time.Minute, Command{Argv: append([]string{
-		filepath.Join(e.PGBin(), "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", connstr,
-	}, args...)}, "")
+	r := e.psql(connstr, args...)
 	if r.Code != 0 {
 		e.TB.Fatalf("psql: %s", r)
 	}
 	return strings.TrimRight(r.Stdout, "\n")
+}
+
+// TryPsql runs one statement with psql and gives its error, if any.
+func (e *Env) TryPsql(connstr, statement string) error {
+	e.TB.Helper()
+	if r := e.psql(connstr, "-c", statement); r.Code != 0 {
+		return errors.New(r.Stderr)
+	}
+	return nil
+}
+
+func (e *Env) psql(connstr string, args ...string) Result {
+	e.TB.Helper()
+	return e.Run(2*time.Minute, Command{Argv: append([]string{
+		filepath.Join(e.PGBin(), "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", connstr,
+	}, args...)}, "")
 }
 
 // Pgbench runs pgbench against connstr and gives its report. It fails the test when pgbench does, which includes

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
@@ -18,9 +19,15 @@ type PairsConfig struct {
 	Sessions int
 	// Pairs is the number of pairs over all sessions.
 	Pairs int
+	// Follow makes each session go on reading after every so many pairs until another server than the writer
+	// answers: those reads have to see the write, too. 0 never does.
+	Follow int
 	// Mode is pgx's way to send statements: simple, extended, or prepared ones (the default).
 	Mode pgx.QueryExecMode
 }
+
+// followWithin bounds the reads after one pair that wait for another server.
+const followWithin = 5 * time.Second
 
 // PairsReport is what was seen.
 type PairsReport struct {
@@ -29,6 +36,8 @@ type PairsReport struct {
 	Misses int
 	// Reads counts the reads by the port of the server that answered, Writes the writes.
 	Reads, Writes map[int]int
+	// Followed is the number of pairs whose write was read from another server, as Follow asks.
+	Followed int
 }
 
 // Pairs writes a value and reads it back in the same session, as many times as asked.
@@ -65,6 +74,7 @@ func Pairs(ctx context.Context, cfg PairsConfig) (PairsReport, error) {
 func (r *PairsReport) add(part PairsReport) {
 	r.Pairs += part.Pairs
 	r.Misses += part.Misses
+	r.Followed += part.Followed
 	for _, c := range []struct{ to, from map[int]int }{{r.Reads, part.Reads}, {r.Writes, part.Writes}} {
 		for port := range maps.Keys(c.from) {
 			c.to[port] += c.from[port]
@@ -91,33 +101,66 @@ func preparePairs(ctx context.Context, cfg PairsConfig) error {
 }
 
 func session(ctx context.Context, cfg PairsConfig, id, pairs int) (PairsReport, error) {
-	report := PairsReport{Reads: map[int]int{}, Writes: map[int]int{}}
 	config, err := pgx.ParseConfig(cfg.Connstr)
 	if err != nil {
-		return report, err
+		return PairsReport{}, err
 	}
 	config.DefaultQueryExecMode = cfg.Mode
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return report, err
+		return PairsReport{}, err
 	}
 	defer conn.Close(ctx)
+	s := pairSession{conn: conn, id: id, report: PairsReport{Reads: map[int]int{}, Writes: map[int]int{}}}
 	for value := 1; value <= pairs; value++ {
-		var port, seen int
-		err := conn.QueryRow(ctx, "UPDATE workload_pairs SET value = $2 WHERE session = $1 RETURNING inet_server_port()", id, value).Scan(&port)
-		if err != nil {
-			return report, fmt.Errorf("write of pair %d of session %d: %w", value, id, err)
-		}
-		report.Writes[port]++
-		err = conn.QueryRow(ctx, "SELECT value, inet_server_port() FROM workload_pairs WHERE session = $1", id).Scan(&seen, &port)
-		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-			return report, fmt.Errorf("read of pair %d of session %d: %w", value, id, err)
-		}
-		report.Reads[port]++
-		report.Pairs++
-		if seen != value {
-			report.Misses++
+		follow := cfg.Follow > 0 && value%cfg.Follow == 0
+		if err := s.pair(ctx, value, follow); err != nil {
+			return s.report, fmt.Errorf("pair %d of session %d: %w", value, id, err)
 		}
 	}
-	return report, nil
+	return s.report, nil
+}
+
+type pairSession struct {
+	conn   *pgx.Conn
+	id     int
+	report PairsReport
+}
+
+func (s *pairSession) pair(ctx context.Context, value int, follow bool) error {
+	var writer int
+	err := s.conn.QueryRow(ctx, "UPDATE workload_pairs SET value = $2 WHERE session = $1 RETURNING inet_server_port()", s.id, value).Scan(&writer)
+	if err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	s.report.Writes[writer]++
+	s.report.Pairs++
+	reader, err := s.read(ctx, value)
+	if err != nil || !follow {
+		return err
+	}
+	deadline := time.Now().Add(followWithin)
+	for reader == writer && time.Now().Before(deadline) {
+		if reader, err = s.read(ctx, value); err != nil {
+			return err
+		}
+	}
+	if reader != writer {
+		s.report.Followed++
+	}
+	return nil
+}
+
+// read reads the session's value once and tells which server answered.
+func (s *pairSession) read(ctx context.Context, want int) (int, error) {
+	var seen, port int
+	err := s.conn.QueryRow(ctx, "SELECT value, inet_server_port() FROM workload_pairs WHERE session = $1", s.id).Scan(&seen, &port)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return 0, fmt.Errorf("read: %w", err)
+	}
+	s.report.Reads[port]++
+	if seen != want {
+		s.report.Misses++
+	}
+	return port, nil
 }
