@@ -8,8 +8,17 @@ import (
 )
 
 var (
-	hbaTypes   = []string{"local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"}
-	hbaMethods = []string{"reject", "scram-sha-256", "md5", "password", "gss", "sspi", "ident", "peer", "ldap", "radius", "cert", "pam", "bsd"}
+	hbaTypes = []string{"local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"}
+	// hbaMethods are those that PostgreSQL can have on Linux.
+	hbaMethods = []string{"reject", "scram-sha-256", "md5", "password", "gss", "ident", "peer", "ldap", "radius", "cert", "pam"}
+	// hbaOptions are the options with the methods that take them (parse_hba_auth_opt); nil for any method.
+	hbaOptions = map[string][]string{
+		"map": {"ident", "peer", "gss", "cert"}, "clientcert": nil, "clientname": nil, "pamservice": {"pam"}, "pam_use_hostname": {"pam"},
+		"krb_realm": {"gss"}, "include_realm": {"gss"}, "ldapurl": {"ldap"}, "ldaptls": {"ldap"}, "ldapscheme": {"ldap"},
+		"ldapserver": {"ldap"}, "ldapport": {"ldap"}, "ldapbinddn": {"ldap"}, "ldapbindpasswd": {"ldap"}, "ldapsearchattribute": {"ldap"},
+		"ldapsearchfilter": {"ldap"}, "ldapbasedn": {"ldap"}, "ldapprefix": {"ldap"}, "ldapsuffix": {"ldap"},
+		"radiusservers": {"radius"}, "radiusports": {"radius"}, "radiussecrets": {"radius"}, "radiusidentifiers": {"radius"},
+	}
 )
 
 // hbaProblem says what is wrong with a line of pg_hba.conf, or nothing. A server refuses a file with a wrong line as
@@ -49,23 +58,62 @@ func hbaProblem(line string) string {
 	if len(rest) == 0 {
 		return shape
 	}
-	method, options := rest[0], rest[1:]
+	for _, list := range fields[1:3] {
+		if slices.ContainsFunc(strings.Split(list, ","), func(e string) bool { return strings.HasPrefix(strings.TrimSpace(e), "@") }) {
+			return fmt.Sprintf("%s reads a file on each host; list the names here", list)
+		}
+	}
+	if msg := hbaMethodProblem(fields[0], rest[0]); msg != "" {
+		return msg
+	}
+	return hbaOptionsProblem(fields[0], rest[0], rest[1:])
+}
+
+func hbaMethodProblem(kind, method string) string {
 	switch {
 	case method == "trust":
 		return "the method trust lets anybody in without a password; use scram-sha-256"
 	case !slices.Contains(hbaMethods, method):
 		return fmt.Sprintf("%q is not an authentication method; use scram-sha-256", method)
-	case method == "password" && fields[0] != "hostssl":
+	case method == "password" && kind != "hostssl":
 		return "the method password sends passwords in plain text; use scram-sha-256"
-	case method == "peer" && fields[0] != "local":
+	case method == "peer" && kind != "local":
 		return "the method peer works for local lines only"
-	case method == "cert" && fields[0] != "hostssl":
+	case method == "cert" && kind != "hostssl":
 		return "the method cert works for hostssl lines only"
+	case method == "gss" && kind == "local":
+		return "the method gss does not work for local lines"
 	}
+	return ""
+}
+
+func hbaOptionsProblem(kind, method string, options []string) string {
+	given := map[string]string{}
 	for _, o := range options {
-		if name, _, ok := strings.Cut(o, "="); !ok || name == "" {
+		name, value, ok := strings.Cut(o, "=")
+		methods, known := hbaOptions[name]
+		switch {
+		case !ok || name == "":
 			return fmt.Sprintf("the option %q is not of the form NAME=VALUE", o)
+		case !known:
+			return fmt.Sprintf("%q is not an option", name)
+		case methods != nil && !slices.Contains(methods, method):
+			return fmt.Sprintf("the option %s is for the method %s only", name, strings.Join(methods, ", "))
+		case methods == nil && kind != "hostssl":
+			return fmt.Sprintf("the option %s works for hostssl lines only", name)
 		}
+		given[name] = value
+	}
+	lacks := func(names ...string) bool {
+		return !slices.ContainsFunc(names, func(n string) bool { return given[n] != "" })
+	}
+	switch cc, ok := given["clientcert"]; {
+	case ok && cc != "verify-full" && (cc != "verify-ca" || method == "cert"):
+		return fmt.Sprintf("clientcert=%s is not possible; use clientcert=verify-full", cc)
+	case method == "ldap" && lacks("ldapurl", "ldapbasedn", "ldapprefix", "ldapsuffix"):
+		return "the method ldap needs one of the options ldapurl, ldapbasedn, ldapprefix and ldapsuffix"
+	case method == "radius" && (lacks("radiusservers") || lacks("radiussecrets")):
+		return "the method radius needs the options radiusservers and radiussecrets"
 	}
 	return ""
 }
@@ -80,8 +128,12 @@ func hbaAddress(fields []string) (int, string) {
 		return 1, ""
 	}
 	if isIP(a) {
+		bits := netip.MustParseAddr(a).BitLen()
 		if len(fields) < 2 || !isIP(fields[1]) {
-			return 0, fmt.Sprintf("the address %s has no mask; write %s/%d for this address alone", a, a, netip.MustParseAddr(a).BitLen())
+			return 0, fmt.Sprintf("the address %s has no mask; write %s/%d for this address alone", a, a, bits)
+		}
+		if netip.MustParseAddr(fields[1]).BitLen() != bits {
+			return 0, fmt.Sprintf("the mask %s does not fit the address %s", fields[1], a)
 		}
 		return 2, ""
 	}

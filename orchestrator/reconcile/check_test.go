@@ -118,13 +118,13 @@ func TestWhatIsNotWellIsReportedWithItsRemedy(t *testing.T) {
 			delete(s.Nodes, "c2")
 			delete(s.Nodes, "c3")
 		}, []string{
-			"topology Warning g0: group 0 has no standby: if node c1 is lost, the only coordinator is | add one with `orchestrator group add-standby`",
-			"topology Warning g1: all 2 nodes of group 1 are on one machine (h2) | add one with `orchestrator group add-standby` on another host",
+			"topology Warning g0: group 0 has no standby: if node c1 is lost, the only coordinator is | add one with `orchestrator group add-standby 0 -n HOST`",
+			"topology Warning g1: all 2 nodes of group 1 are on one machine (h2) | add one with `orchestrator group add-standby 1 -n HOST`",
 		}},
 		{"a worker group without standby", func(s *cluster.Snapshot) {
 			s.Spec.Groups[1].Nodes = s.Spec.Groups[1].Nodes[:1]
 			delete(s.Nodes, "w2")
-		}, []string{"topology Warning g1: group 1 has no standby: if node w1 is lost, its data are | add one with `orchestrator group add-standby`"}},
+		}, []string{"topology Warning g1: group 1 has no standby: if node w1 is lost, its data are | add one with `orchestrator group add-standby 1 -n HOST`"}},
 		{"nobody to promote", func(s *cluster.Snapshot) { s.Spec.Groups[1].Nodes[1].NoFailover = true },
 			[]string{"topology Warning g1: no standby of group 1 may be promoted: all have nofailover | remove nofailover from one of them"}},
 		{"fsync off", func(s *cluster.Snapshot) {

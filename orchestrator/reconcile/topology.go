@@ -61,7 +61,7 @@ func (c *check) topology() {
 
 // spread looks at one group's redundancy.
 func (c *check) spread(g cluster.Group, oneMachine bool) {
-	const addStandby = "add one with `orchestrator group add-standby`"
+	addStandby := fmt.Sprintf("add one with `orchestrator group add-standby %d -n HOST`", g.ID)
 	if len(g.Nodes) == 0 {
 		return // Groups says so
 	}
@@ -84,7 +84,7 @@ func (c *check) spread(g cluster.Group, oneMachine bool) {
 		}
 	}
 	if len(on) == 1 && !oneMachine {
-		c.add(Topology, Warning, ofGroup(g.ID), addStandby+" on another host", "all %d nodes of group %d are on one machine (%s)", len(g.Nodes), g.ID, strings.Join(hosts, ", "))
+		c.add(Topology, Warning, ofGroup(g.ID), addStandby, "all %d nodes of group %d are on one machine (%s)", len(g.Nodes), g.ID, strings.Join(hosts, ", "))
 	}
 	primary := c.snap.Groups[g.ID].Primary
 	if !slices.ContainsFunc(g.Nodes, func(n cluster.Node) bool { return n.Name != primary && !n.NoFailover }) {
