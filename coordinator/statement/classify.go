@@ -191,6 +191,7 @@ func transaction(st *Statement, n *pg.TransactionStmt) {
 
 // readIfModesAllow: a standby runs neither serializable nor READ WRITE transactions.
 func readIfModesAllow(st *Statement) {
+	st.Read, st.Reason = false, ""
 	switch {
 	case st.Isolation == "serializable":
 		st.Reason = "a standby runs no SERIALIZABLE transactions"

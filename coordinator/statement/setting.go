@@ -128,7 +128,6 @@ func special(st *Statement) {
 			ro := isTrue(v)
 			st.ReadOnly = &ro
 		}
-		st.Read, st.Reason = false, ""
 		readIfModesAllow(st)
 	case "seed":
 		st.Settings, st.SetSQL, st.Pin = nil, "", "SET seed"

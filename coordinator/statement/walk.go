@@ -34,6 +34,7 @@ func (f *findings) fields(m protoreflect.Message) {
 		}
 		if fd.IsList() {
 			l := v.List()
+			f.names(l)
 			for i := range l.Len() {
 				f.below(l.Get(i).Message())
 			}
@@ -49,6 +50,17 @@ func (f *findings) below(m protoreflect.Message) {
 	f.fields(m)
 }
 
+// names looks for a qualified name in the temporary schema: functions, types, operators and what else is named by a list
+// of its parts.
+func (f *findings) names(l protoreflect.List) {
+	if l.Len() < 2 {
+		return
+	}
+	if n, ok := l.Get(0).Message().Interface().(*pg.Node); ok && isTempSchema(n.GetString_().GetSval()) {
+		f.temporary = true
+	}
+}
+
 func (f *findings) visit(m proto.Message, top bool) {
 	switch n := m.(type) {
 	case *pg.FuncCall:
@@ -61,8 +73,6 @@ func (f *findings) visit(m proto.Message, top bool) {
 		f.operator(n.GetUseOp())
 	case *pg.RangeVar:
 		f.relation(n)
-	case *pg.TypeName:
-		f.temporary = f.temporary || inTemp(n.GetNames())
 	case *pg.InsertStmt:
 		f.change("INSERT", top)
 	case *pg.UpdateStmt:
@@ -91,7 +101,6 @@ func (f *findings) call(n *pg.FuncCall) {
 	if name == "" {
 		return
 	}
-	f.temporary = f.temporary || isTempSchema(schema)
 	if name == "set_config" {
 		f.calls = append(f.calls, n)
 	}
@@ -136,12 +145,6 @@ func showsOneServer(relation string) bool {
 
 func isTempSchema(s string) bool {
 	return s == "pg_temp" || strings.HasPrefix(s, "pg_temp_")
-}
-
-// inTemp tells that a qualified name is in the temporary schema.
-func inTemp(names []*pg.Node) bool {
-	schema, _ := qualified(names)
-	return isTempSchema(schema)
 }
 
 // qualified splits a list of name parts; a database name before the schema is dropped.
