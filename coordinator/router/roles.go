@@ -1,0 +1,184 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/multicoord/multicoord/coordinator/wire"
+	"github.com/multicoord/multicoord/sql"
+)
+
+// role is what a login needs to know.
+type role struct {
+	found    bool
+	scram    bool // it has a SCRAM verifier
+	verifier wire.Verifier
+	canLogin bool
+	expired  bool
+	settings []string // name=value; the last of a name counts
+	at       time.Time
+}
+
+// roles looks roles up on the coordinators, and remembers them for a moment.
+type roles struct {
+	r    *Router
+	mu   sync.Mutex
+	m    map[[2]string]*role
+	look sync.Mutex // one look-up at a time; guards conn
+	conn *pgx.Conn
+}
+
+const (
+	// roleTime is how long a role is taken to be as it was read.
+	roleTime = 5 * time.Second
+	// roleDoubt is the least age at which a failed login has the role read again.
+	roleDoubt = 500 * time.Millisecond
+	maxRoles  = 10_000
+	lookTime  = 3 * time.Second
+)
+
+func newRoles(r *Router) *roles { return &roles{r: r, m: make(map[[2]string]*role)} }
+
+func (l *roles) cached(k [2]string) *role {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.m[k]
+}
+
+// find gives a role; one that does not exist is not an error. While no coordinator can be asked, what was known before
+// counts.
+func (l *roles) find(ctx context.Context, user, database string) (*role, error) {
+	k := [2]string{user, database}
+	if e := l.cached(k); e != nil && time.Since(e.at) < roleTime {
+		return e, nil
+	}
+	l.look.Lock()
+	defer l.look.Unlock()
+	old := l.cached(k)
+	if old != nil && time.Since(old.at) < roleTime { // somebody else has just read it
+		return old, nil
+	}
+	e, err := l.read(ctx, user, database)
+	if err != nil {
+		if old != nil && old.found {
+			return old, nil
+		}
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.m) >= maxRoles {
+		clear(l.m)
+	}
+	l.m[k] = e
+	return e, nil
+}
+
+// doubt has a role read again at the next login, because this one has failed.
+func (l *roles) doubt(user, database string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := [2]string{user, database}
+	if e := l.m[k]; e != nil && time.Since(e.at) > roleDoubt {
+		old := *e
+		old.at = time.Time{}
+		l.m[k] = &old
+	}
+}
+
+// read asks the coordinator that was asked last, then the others: any will do.
+func (l *roles) read(ctx context.Context, user, database string) (*role, error) {
+	if l.conn != nil {
+		e, err := l.ask(ctx, user, database)
+		if err == nil {
+			return e, nil
+		}
+	}
+	var errs []error
+	for _, s := range l.r.view.Load().table.Servers {
+		c, err := l.r.ownConnection(ctx, s.Address, l.r.ownDatabase(), lookTime)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", s.Name, err))
+			continue
+		}
+		l.conn = c
+		e, err := l.ask(ctx, user, database)
+		if err == nil {
+			return e, nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", s.Name, err))
+	}
+	if len(errs) == 0 {
+		return nil, errors.New("the router has not heard of any coordinator yet")
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (l *roles) ask(ctx context.Context, user, database string) (*role, error) {
+	ctx, stop := context.WithTimeout(ctx, lookTime)
+	defer stop()
+	e := &role{at: time.Now()}
+	var password string
+	var limit int
+	err := l.conn.QueryRow(ctx, sql.RouterVerifier, user, database).
+		Scan(&password, &e.canLogin, &e.expired, &limit, &e.settings)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return e, nil
+	case err != nil:
+		_ = l.conn.Close(ctx)
+		l.conn = nil
+		return nil, fmt.Errorf("read the verifier of role %q: %w", user, err)
+	}
+	e.found = true
+	if v, err := wire.ParseVerifier(password); err == nil {
+		e.scram, e.verifier = true, v
+	}
+	return e, nil
+}
+
+func (l *roles) close() {
+	l.look.Lock()
+	defer l.look.Unlock()
+	if l.conn != nil {
+		ctx, stop := context.WithTimeout(context.WithoutCancel(l.r.ctx), time.Second)
+		defer stop()
+		_ = l.conn.Close(ctx)
+		l.conn = nil
+	}
+}
+
+// ownConnection connects with the router's own role.
+func (r *Router) ownConnection(ctx context.Context, address, database string, timeout time.Duration) (*pgx.Conn, error) {
+	host, portText, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("address %q: %w", address, err)
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("address %q: %w", address, err)
+	}
+	cfg, err := pgx.ParseConfig("sslmode=disable")
+	if err != nil {
+		return nil, err
+	}
+	cfg.Host, cfg.Port, cfg.Fallbacks = host, uint16(port), nil
+	cfg.User, cfg.Password, cfg.Database = r.cfg.User, r.cfg.Password, database
+	cfg.TLSConfig = r.cfg.ServerTLS
+	cfg.RuntimeParams = map[string]string{"application_name": "multicoord router"}
+	cfg.ConnectTimeout = timeout
+	ctx, stop := context.WithTimeout(ctx, timeout)
+	defer stop()
+	c, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect as %s: %w", r.cfg.User, err)
+	}
+	return c, nil
+}

@@ -1,0 +1,171 @@
+package router
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"crypto/tls"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/multicoord/multicoord/coordinator/pool"
+	"github.com/multicoord/multicoord/coordinator/wire"
+)
+
+// sessions holds the clients that are there.
+type sessions struct {
+	wg    sync.WaitGroup
+	mu    sync.Mutex
+	m     map[uint32]*session
+	next  uint64
+	count atomic.Int64 // connections, those that are logging in included
+	past  counters     // of sessions that have ended
+}
+
+// add gives the session its number and its cancel key. Since protocol 3.2 the secret may be longer than 4 bytes.
+func (l *sessions) add(s *session, protocol uint32) {
+	size := 4
+	if protocol >= wire.Protocol32 {
+		size = 32
+	}
+	secret := make([]byte, size)
+	_, _ = rand.Read(secret)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		l.next++
+		pid := uint32(l.next) & 0x7fffffff
+		if pid != 0 && l.m[pid] == nil {
+			s.id, s.key = l.next, wire.CancelKey{PID: pid, Secret: secret}
+			l.m[pid] = s
+			return
+		}
+	}
+}
+
+func (l *sessions) remove(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.m, s.key.PID)
+	l.past.add(&s.counters)
+}
+
+func (l *sessions) find(pid uint32) *session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.m[pid]
+}
+
+func (l *sessions) each(f func(*session)) {
+	l.mu.Lock()
+	all := make([]*session, 0, len(l.m))
+	for _, s := range l.m {
+		all = append(all, s)
+	}
+	l.mu.Unlock()
+	for _, s := range all {
+		f(s)
+	}
+}
+
+// cancelTime bounds a cancel request to a server.
+const cancelTime = 5 * time.Second
+
+// cancelRequest cancels what the session with the key is doing. A wrong key is not answered, like a right one.
+func (r *Router) cancelRequest(key wire.CancelKey) {
+	s := r.sessions.find(key.PID)
+	if s == nil || subtle.ConstantTimeCompare(s.key.Secret, key.Secret) != 1 {
+		r.log.Debug("a cancel request with a wrong key was ignored")
+		return
+	}
+	s.cancelMu.Lock()
+	defer s.cancelMu.Unlock()
+	s.cancelLocked()
+}
+
+// cancelLocked cancels whatever the session waits for. The lock keeps the server connection with the session until the
+// server has taken note.
+func (s *session) cancelLocked() {
+	if s.waiting != nil {
+		s.waiting(wire.Errorf("57014", "canceling statement due to user request"))
+	}
+	if s.current != nil {
+		s.r.cancelServer(s.current)
+	}
+}
+
+func (r *Router) cancelServer(c *pool.Conn) {
+	ctx, stop := context.WithTimeout(r.ctx, cancelTime)
+	defer stop()
+	if err := wire.Cancel(ctx, "tcp", c.Address(), c.Key); err != nil {
+		r.log.Debug("a statement could not be cancelled", "node", c.Node(), "err", err)
+	}
+}
+
+// leave ends the session from outside: what it is doing is cancelled.
+func (s *session) leave() {
+	s.cancelMu.Lock()
+	s.abandon = true
+	s.cancelLocked()
+	s.cancelMu.Unlock()
+	_ = s.conn.SetDeadline(time.Unix(1, 0))
+}
+
+// watchClients looks once a second whether clients whose statements run for longer than that are still there. A
+// statement whose client has gone is cancelled, as PostgreSQL does with client_connection_check_interval.
+func (r *Router) watchClients(ctx context.Context) error {
+	seen := make(map[*session]uint64)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		now := make(map[*session]uint64, len(seen))
+		r.sessions.each(func(s *session) {
+			turn := s.turn.Load()
+			if turn%2 == 0 {
+				return
+			}
+			now[s] = turn
+			if seen[s] == turn && hungUp(s.conn) {
+				r.log.Info("a client has gone while its statement was running; the statement was cancelled",
+					"client", s.conn.RemoteAddr().String(), "user", s.user, "database", s.database)
+				s.leave()
+			}
+		})
+		seen = now
+	}
+}
+
+// hungUp tells whether the peer has closed its connection.
+func hungUp(conn net.Conn) bool {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return true
+	}
+	gone := false
+	err = raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		n, err := unix.Poll(p, 0)
+		gone = err == nil && n > 0 && p[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+	})
+	return gone || err != nil
+}
+
+// cleanPinned gives up a connection that was pinned: the server frees what the session kept when it ends.
+func (r *Router) cleanPinned(c *pool.Conn) { c.Discard() }
