@@ -8,6 +8,8 @@ import (
 	"strings"
 )
 
+// The edits of this file take a completed spec and return a completed, valid one; the given spec is not touched.
+
 // ParseHost reads "NAME" or "NAME=ADDRESS"; without an address the name is the address.
 func ParseHost(s string) (Host, error) {
 	name, address, ok := strings.Cut(s, "=")
