@@ -32,8 +32,13 @@ func goalsOf(spec cluster.Spec) []startGoal {
 
 // reached tells whether a node is as decided; if not, what it is waiting for.
 func reached(snap cluster.Snapshot, node string) (bool, string) {
+	return reachedSince(snap, node, time.Time{})
+}
+
+// reachedSince is reached by reports from since on: earlier ones may be those of an earlier process.
+func reachedSince(snap cluster.Snapshot, node string, since time.Time) (bool, string) {
 	st, ok := snap.Nodes[node]
-	if !ok {
+	if !ok || st.At.Before(since) {
 		return false, "waiting for its agent"
 	}
 	_, g, _ := snap.Spec.NodeOf(node)
@@ -62,8 +67,8 @@ func why(st cluster.NodeStatus, otherwise string) string {
 }
 
 // followStart shows the nodes of a starting cluster until all are as decided and ready says nothing more (it may be
-// nil). After the time given it fails with what is still missing; the cluster goes on starting all the same.
-func followStart(ctx context.Context, snaps <-chan cluster.Snapshot, to steps, within time.Duration, ready func() error) error {
+// nil), counting reports from since on. After the time given it fails with what is still missing; the cluster goes on starting all the same.
+func followStart(ctx context.Context, snaps <-chan cluster.Snapshot, to steps, since time.Time, within time.Duration, ready func() error) error {
 	open := map[string]openStep{}
 	done := map[string]bool{}
 	missing := map[string]string{}
@@ -88,7 +93,7 @@ func followStart(ctx context.Context, snaps <-chan cluster.Snapshot, to steps, w
 			}
 			missing = map[string]string{}
 			for _, g := range goalsOf(*snap.Spec) {
-				showGoal(snap, g, open, done, missing, to)
+				showGoal(snap, g, since, open, done, missing, to)
 			}
 			if len(missing) > 0 {
 				continue
@@ -112,9 +117,9 @@ func followStart(ctx context.Context, snaps <-chan cluster.Snapshot, to steps, w
 	}
 }
 
-func showGoal(snap cluster.Snapshot, g startGoal, open map[string]openStep, done map[string]bool, missing map[string]string, to steps) {
+func showGoal(snap cluster.Snapshot, g startGoal, since time.Time, open map[string]openStep, done map[string]bool, missing map[string]string, to steps) {
 	if done[g.node] {
-		if ok, reason := reached(snap, g.node); !ok {
+		if ok, reason := reachedSince(snap, g.node, since); !ok {
 			missing[g.node] = reason
 		}
 		return
@@ -122,7 +127,7 @@ func showGoal(snap cluster.Snapshot, g startGoal, open map[string]openStep, done
 	if open[g.node] == nil {
 		open[g.node] = to.Begin(g.name)
 	}
-	ok, reason := reached(snap, g.node)
+	ok, reason := reachedSince(snap, g.node, since)
 	if !ok {
 		missing[g.node] = reason
 		open[g.node].Note(reason)

@@ -56,6 +56,7 @@ func (a *app) runLocal(ctx context.Context, stop func(), o upOptions, dir string
 	if r.metrics != nil {
 		roles = append(roles, a.metricsRole(r.metrics, reg, ready))
 	}
+	began := time.Now()
 	ended := make(chan error, 1)
 	go func() { ended <- runRoles(runCtx, a.log, roles...) }()
 
@@ -63,7 +64,7 @@ func (a *app) runLocal(ctx context.Context, stop func(), o upOptions, dir string
 	defer cancel(nil)
 	followed := make(chan error, 1)
 	go func() {
-		followed <- followStart(starting, state.Watch(starting, r.store, a.log), to, o.timeout, ready)
+		followed <- followStart(starting, state.Watch(starting, r.store, a.log), to, began, o.timeout, ready)
 	}()
 	var roleErr error
 	select {
@@ -314,7 +315,7 @@ func (a *app) reportRunning(ctx context.Context, o upOptions, dir string, wanted
 	}
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
-	err = followStart(watching, state.Watch(watching, h.Store, a.log), to, o.timeout, func() error { return answering(ctx, h.Snapshot.Spec.Router.Listen) })
+	err = followStart(watching, state.Watch(watching, h.Store, a.log), to, time.Time{}, o.timeout, func() error { return answering(ctx, h.Snapshot.Spec.Router.Listen) })
 	if err != nil {
 		return err
 	}

@@ -125,18 +125,13 @@ func (w serverWiring) of(spec cluster.Spec, s secret.Secrets) serverWiring {
 	return w
 }
 
-// agentPart is one host's agent with its role.
-type agentPart struct {
-	role
-	agent *agent.Agent
-}
-
 // agentRole keeps a host's servers. It holds the host's presence while it runs.
 func (a *app) agentRole(st store.Store, host string, w serverWiring, leave bool) role {
 	return role{"agent of " + host, func(ctx context.Context) error {
-		value, err := json.Marshal(cluster.AgentStatus{
+		self := cluster.AgentStatus{
 			Host: host, PID: os.Getpid(), Machine: machine(), Version: a.version, PostgreSQL: w.bin.Version, DataDir: w.dir, At: time.Now(),
-		})
+		}
+		value, err := state.Encode(self)
 		if err != nil {
 			return err
 		}
@@ -150,7 +145,7 @@ func (a *app) agentRole(st store.Store, host string, w serverWiring, leave bool)
 			return fmt.Errorf("be the agent of host %s: %w", host, err)
 		}
 		ag := agent.New(agent.Config{
-			Log: a.log, Host: host, Snapshots: state.Watch(ctx, st, a.log), Presence: presence{ss},
+			Log: a.log, Host: host, Snapshots: state.Watch(ctx, st, a.log), Presence: presence{ss, self},
 			Grants: grants{session.Grants{Store: st, Session: ss}}, Servers: w.server, Left: w.left, Clock: session.Now, Leave: leave,
 		})
 		err = ag.Run(ctx)
@@ -163,8 +158,20 @@ func (a *app) agentRole(st store.Store, host string, w serverWiring, leave bool)
 	}}
 }
 
-// presence publishes nodes' reports on the agent's session.
-type presence struct{ ss *session.Session }
+// presence publishes an agent's reports on its session.
+type presence struct {
+	ss   *session.Session
+	self cluster.AgentStatus
+}
+
+func (p presence) Agent(ctx context.Context, specRevision int64, problem string) error {
+	p.self.SpecRevision, p.self.Reason, p.self.At = specRevision, problem, time.Now()
+	b, err := state.Encode(p.self)
+	if err != nil {
+		return err
+	}
+	return p.ss.Update(ctx, b)
+}
 
 func (p presence) Node(ctx context.Context, st cluster.NodeStatus) error {
 	b, err := state.Encode(st)
@@ -207,7 +214,21 @@ func deadHere(value []byte) bool {
 	if json.Unmarshal(value, &owner) != nil || owner.PID <= 0 || owner.Machine == "" || owner.Machine != machine() {
 		return false
 	}
-	return owner.PID != os.Getpid() && errors.Is(syscall.Kill(owner.PID, 0), syscall.ESRCH)
+	return owner.PID != os.Getpid() && !alive(owner.PID)
+}
+
+// alive tells whether a process of this namespace runs. One that has ended and was not yet collected does not.
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if errors.Is(err, os.ErrNotExist) {
+		return false
+	}
+	if err != nil {
+		return true
+	}
+	// The state is the field behind the command, which stands in parentheses and may hold anything (man 5 proc).
+	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
+	return rest == "" || (rest[0] != 'Z' && rest[0] != 'X')
 }
 
 // writePassfile leaves the superuser's password where the printed connection strings point.

@@ -18,6 +18,8 @@ import (
 // Presence publishes reports in the name of this agent, on its lease. It fails while another process has taken the
 // agent's place.
 type Presence interface {
+	// Agent tells from which revision of the spec the agent works, and what it could not take from it.
+	Agent(ctx context.Context, specRevision int64, problem string) error
 	Node(ctx context.Context, st cluster.NodeStatus) error
 	Forget(ctx context.Context, node string) error
 }
@@ -54,6 +56,7 @@ type Agent struct {
 	mu      sync.Mutex
 	keepers map[string]*kept
 	ready   bool
+	said    saying // what was published last; Run's alone
 }
 
 type kept struct {
@@ -96,11 +99,35 @@ func (a *Agent) Run(ctx context.Context) error {
 			if snap.Spec == nil {
 				continue
 			}
+			problem := ""
 			if err := a.take(life, snap); err != nil {
-				a.cfg.Log.Warn("orders not taken", "err", err)
+				problem = err.Error()
 			}
+			a.say(ctx, snap.SpecRevision, problem)
 		}
 	}
+}
+
+// say publishes what the agent works from, when that has changed.
+func (a *Agent) say(ctx context.Context, revision int64, problem string) {
+	if a.said == (saying{revision, problem}) {
+		return
+	}
+	if problem != "" && problem != a.said.problem {
+		a.cfg.Log.Warn("orders not taken", "err", problem)
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishEvery)
+	defer cancel()
+	if err := a.cfg.Presence.Agent(ctx, revision, problem); err != nil {
+		a.cfg.Log.Debug("status not published", "err", err)
+		return
+	}
+	a.said = saying{revision, problem}
+}
+
+type saying struct {
+	revision int64
+	problem  string
 }
 
 // take gives each keeper its orders, and makes keepers for nodes that are new here or were left behind.
