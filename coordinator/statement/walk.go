@@ -66,7 +66,7 @@ func (f *findings) visit(m proto.Message, top bool) {
 	case *pg.FuncCall:
 		f.call(n)
 	case *pg.A_Expr:
-		f.operator(n.GetName())
+		f.expression(n)
 	case *pg.SubLink:
 		f.operator(n.GetOperName())
 	case *pg.SortBy:
@@ -105,6 +105,21 @@ func (f *findings) call(n *pg.FuncCall) {
 		f.calls = append(f.calls, n)
 	}
 	f.add(Function{Schema: schema, Name: name, Args: len(n.GetArgs())})
+}
+
+// expression: BETWEEN stands for comparisons (transformAExprBetween in src/backend/parser/parse_expr.c); all other kinds
+// name their operator.
+func (f *findings) expression(n *pg.A_Expr) {
+	switch n.GetKind() {
+	case pg.A_Expr_Kind_AEXPR_BETWEEN, pg.A_Expr_Kind_AEXPR_BETWEEN_SYM:
+		f.add(Function{Name: ">=", Operator: true})
+		f.add(Function{Name: "<=", Operator: true})
+	case pg.A_Expr_Kind_AEXPR_NOT_BETWEEN, pg.A_Expr_Kind_AEXPR_NOT_BETWEEN_SYM:
+		f.add(Function{Name: "<", Operator: true})
+		f.add(Function{Name: ">", Operator: true})
+	default:
+		f.operator(n.GetName())
+	}
 }
 
 func (f *findings) operator(names []*pg.Node) {
