@@ -70,6 +70,9 @@ type tenure struct {
 	began    time.Time // when the call began that made or renewed the lease
 }
 
+// until is when the holder stops to rely on the lease as it was made.
+func (t tenure) until() time.Time { return t.began.Add(trust(t.lease.TTL())) }
+
 // trust is the part of a lease's life in which its holder relies on it.
 func trust(ttl time.Duration) time.Duration {
 	return ttl - min(max(ttl/10, 100*time.Millisecond), time.Second)
@@ -133,6 +136,10 @@ func (c *campaign) claim(ctx context.Context) (tenure, error) {
 		c.revoke(ctx, t.lease)
 		return t, fmt.Errorf("claim leadership: %w", err)
 	}
+	if time.Until(t.until()) <= 0 {
+		c.revoke(ctx, t.lease)
+		return t, fmt.Errorf("claim leadership: the answer took %s: %w", time.Since(t.began), store.ErrUnavailable)
+	}
 	return t, nil
 }
 
@@ -149,6 +156,9 @@ func (c *campaign) revoke(ctx context.Context, l store.Lease) {
 func (c *campaign) rule(ctx context.Context, t tenure) (again bool, err error) {
 	leadCtx, end := context.WithCancelCause(ctx)
 	defer end(nil)
+	// The timer ends lead's ctx by itself: a call that hangs cannot hold it up.
+	window := time.AfterFunc(time.Until(t.until()), func() { end(ErrWindow) })
+	defer window.Stop()
 	l := Leadership{s: c.s, id: c.id, revision: t.revision, ctx: leadCtx, end: end}
 	c.log.Info("elected leader", "id", c.id, "revision", t.revision)
 	done := make(chan error, 1)
@@ -157,7 +167,7 @@ func (c *campaign) rule(ctx context.Context, t tenure) (again bool, err error) {
 		end(errReturned)
 		done <- err
 	}()
-	c.renew(leadCtx, t, end)
+	c.renew(leadCtx, t, window, end)
 	err = <-done
 	c.revoke(ctx, t.lease)
 
@@ -178,13 +188,9 @@ func ofStore(err error) bool {
 	return errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrUnavailable)
 }
 
-// renew keeps the lease alive until ctx ends, and ends ctx when the trust window is over or the lease is gone.
-func (c *campaign) renew(ctx context.Context, t tenure, end context.CancelCauseFunc) {
+// renew keeps the lease alive until ctx ends; it moves the end of the trust window, and ends ctx when the lease is gone.
+func (c *campaign) renew(ctx context.Context, t tenure, window *time.Timer, end context.CancelCauseFunc) {
 	ttl := t.lease.TTL()
-	deadline := t.began.Add(trust(ttl))
-	// The timer ends ctx by itself: a call that hangs cannot hold it up.
-	window := time.AfterFunc(time.Until(deadline), func() { end(ErrWindow) })
-	defer window.Stop()
 	wait := time.Until(t.began.Add(ttl / 3))
 	for pause(ctx, wait) {
 		began := time.Now()
