@@ -47,7 +47,10 @@ func (a *app) runLocal(ctx context.Context, stop func(), o upOptions, dir string
 	runCtx, end := context.WithCancel(ctx)
 	defer end()
 	reg := prometheus.NewRegistry()
-	router, ready := a.routerRole(r.store, r.secrets, r.router, reg)
+	router, ready, err := a.routerRole(r.store, r.secrets, r.router, reg)
+	if err != nil {
+		return err
+	}
 	roles := []role{{"etcd", r.watchEtcd}, a.controlRole(r.store)}
 	for _, h := range r.spec.Hosts {
 		roles = append(roles, a.agentRole(r.store, h.Name, r.servers, false))

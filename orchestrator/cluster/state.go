@@ -114,9 +114,12 @@ type AgentStatus struct {
 
 // RouterStatus is what a router says of itself (key routers/<id>), on its lease.
 type RouterStatus struct {
-	ID      string `json:"id"`
-	Listen  string `json:"listen"`
-	Admin   string `json:"admin,omitempty"`
+	ID     string `json:"id"`
+	Listen string `json:"listen"`
+	Admin  string `json:"admin,omitempty"`
+	// PID and Machine tell which process it is, as an agent's do.
+	PID     int    `json:"pid,omitempty"`
+	Machine string `json:"machine,omitempty"`
 	Version string `json:"version"`
 	// Epoch is the epoch of the placements that the router works with.
 	Epoch uint64    `json:"epoch"`
