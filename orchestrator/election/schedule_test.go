@@ -16,77 +16,6 @@ import (
 	"github.com/multicoord/multicoord/orchestrator/store/storetest"
 )
 
-// fate is what happens to one call of a candidate.
-type fate struct {
-	// Delay comes before the call reaches the store, Lag before the answer comes back.
-	Delay, Lag time.Duration
-	// Drop loses the request, Mute loses the answer.
-	Drop, Mute bool
-	// Deaf calls do not notice the end of their ctx while they are delayed, as in a frozen process.
-	Deaf bool
-}
-
-func fates() *rapid.Generator[fate] {
-	ms := func(most int) *rapid.Generator[time.Duration] {
-		return rapid.Map(rapid.IntRange(0, most), func(n int) time.Duration { return time.Duration(n) * time.Millisecond })
-	}
-	calm := rapid.Custom(func(rt *rapid.T) fate { return fate{Delay: ms(20).Draw(rt, "delay"), Lag: ms(20).Draw(rt, "lag")} })
-	rough := rapid.Custom(func(rt *rapid.T) fate {
-		return fate{
-			Delay: ms(4000).Draw(rt, "delay"), Lag: ms(4000).Draw(rt, "lag"),
-			Drop: rapid.Bool().Draw(rt, "drop"), Mute: rapid.Bool().Draw(rt, "mute"), Deaf: rapid.Bool().Draw(rt, "deaf"),
-		}
-	})
-	return rapid.OneOf(calm, calm, rough)
-}
-
-// troubled makes a store whose calls meet the given fates in turn, over and over.
-func troubled(s store.Store, fs []fate) store.Store {
-	var mu sync.Mutex
-	n := 0
-	type key struct{}
-	wait := func(ctx context.Context, d time.Duration, deaf bool) error {
-		if deaf {
-			time.Sleep(d)
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", store.ErrUnavailable, ctx.Err())
-		case <-time.After(d):
-			return nil
-		}
-	}
-	next := func() fate {
-		mu.Lock()
-		defer mu.Unlock()
-		n++
-		return fs[n%len(fs)]
-	}
-	return &storetest.Proxy{Store: s,
-		Before: func(ctx context.Context, _ storetest.Op) error {
-			f := next()
-			if err := wait(ctx, f.Delay, f.Deaf); err != nil {
-				return err
-			}
-			if f.Drop {
-				return store.ErrUnavailable
-			}
-			return nil
-		},
-		After: func(ctx context.Context, _ storetest.Op) error {
-			f := next()
-			if err := wait(ctx, f.Lag, f.Deaf); err != nil {
-				return err
-			}
-			if f.Mute {
-				return store.ErrUnavailable
-			}
-			return nil
-		},
-	}
-}
-
 // span is a stretch of time in which a lead's ctx was alive.
 type span struct {
 	id         string
@@ -95,7 +24,7 @@ type span struct {
 }
 
 // trial runs candidates with the given fates for a minute and reports what broke the rules, "" if nothing did.
-func trial(t *testing.T, all [][]fate, ttl time.Duration) (problem string, reigns int) {
+func trial(t *testing.T, all [][]storetest.Fate, ttl time.Duration) (problem string, reigns int) {
 	s := memstore.New()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -103,7 +32,7 @@ func trial(t *testing.T, all [][]fate, ttl time.Duration) (problem string, reign
 	var spans []span
 	var wg sync.WaitGroup
 	for i, fs := range all {
-		id, mine := strconv.Itoa(i), troubled(s, fs)
+		id, mine := strconv.Itoa(i), storetest.Troubled(s, fs)
 		wg.Go(func() {
 			_ = Campaign(ctx, mine, id, ttl, func(ctx context.Context, l Leadership) error {
 				sp := span{id: id, revision: l.Revision(), start: time.Now()}
@@ -173,9 +102,9 @@ func TestNeverTwoLeaders(t *testing.T) {
 		t.Run(strconv.Itoa(round), func(t *testing.T) {
 			rapid.Check(t, func(rt *rapid.T) {
 				n := rapid.IntRange(2, 3).Draw(rt, "candidates")
-				all := make([][]fate, n)
+				all := make([][]storetest.Fate, n)
 				for i := range all {
-					all[i] = rapid.SliceOfN(fates(), 5, 40).Draw(rt, "fates")
+					all[i] = rapid.SliceOfN(storetest.Fates(), 5, 40).Draw(rt, "fates")
 				}
 				ttl := time.Duration(rapid.IntRange(1, 5).Draw(rt, "ttl")) * time.Second
 				var problem string
