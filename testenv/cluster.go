@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/multicoord/multicoord/orchestrator/cluster"
@@ -14,7 +15,8 @@ import (
 
 // ClusterOptions says what a cluster of one machine, run by `orchestrator up`, looks like.
 type ClusterOptions struct {
-	// Name is the cluster's (default "test"); several in one Env need different ones.
+	// Name is the cluster's (default "main", as that of a cluster without a file); several in one Env need
+	// different ones.
 	Name string
 	// Standbys is the number of standby coordinators, Workers the number of standbys of each worker group.
 	Standbys int
@@ -48,7 +50,7 @@ const portsPerHost = 12
 func (e *Env) Cluster(o ClusterOptions) *Cluster {
 	e.TB.Helper()
 	if o.Name == "" {
-		o.Name = "test"
+		o.Name = "main"
 	}
 	listen, base := e.Block(4), e.Block(portsPerHost)
 	address := func(i int) string { return "127.0.0.1:" + strconv.Itoa(listen+i) }
@@ -90,6 +92,13 @@ func (e *Env) WriteSpec(name string, spec cluster.Spec) string {
 		e.TB.Fatal(err)
 	}
 	return e.WriteFile(name, string(b)+"\n", 0o644)
+}
+
+// In is the cluster for a subtest, see Env.In.
+func (c *Cluster) In(tb testing.TB) *Cluster {
+	sub := *c
+	sub.Env = c.Env.In(tb)
+	return &sub
 }
 
 // Start starts `orchestrator up -f` in the foreground of a process of its own, and does not wait.

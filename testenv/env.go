@@ -42,6 +42,13 @@ func New(tb testing.TB) *Env {
 	return e
 }
 
+// In is the Env for a subtest: what fails, fails the subtest, and what is started or opened ends with it.
+func (e *Env) In(tb testing.TB) *Env {
+	sub := *e
+	sub.TB = tb
+	return &sub
+}
+
 // Path joins elements to the Env's folder.
 func (e *Env) Path(elem ...string) string {
 	return filepath.Join(append([]string{e.Dir}, elem...)...)

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/multicoord/multicoord/orchestrator/cluster"
@@ -59,6 +60,13 @@ func (e *Env) Hosts(o HostsOptions) *Hosts {
 		"ORCHESTRATOR_CLUSTER="+o.Name, "ORCHESTRATOR_KEY_FILE="+h.KeyFile, "ORCHESTRATOR_DATA_DIR="+e.Path("operator"),
 		"ORCHESTRATOR_METRICS=off", "ORCHESTRATOR_PG_BIN="+h.pgBin)}
 	return h
+}
+
+// In is the cluster for a subtest, see Env.In.
+func (h *Hosts) In(tb testing.TB) *Hosts {
+	sub := *h
+	sub.Env = h.Env.In(tb)
+	return &sub
 }
 
 // environ is what the orchestrator's commands need to reach this etcd.
