@@ -24,6 +24,8 @@ type Config struct {
 	Credential *Credential `json:"credential,omitempty"`
 	// DataDir is PGDATA.
 	DataDir string `json:"data_dir"`
+	// SocketDir is the folder of the server's unix sockets, which belongs to this server alone; "" for none.
+	SocketDir string `json:"socket_dir,omitempty"`
 	// LockFile is held (flock) as long as the guard lives. StateFile receives the exit record. LogFile receives the
 	// guard's own log and what postgres writes before its logging collector runs; at LogSize bytes (default 1 MiB) it is
 	// moved to LogFile + ".1".

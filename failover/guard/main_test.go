@@ -88,7 +88,7 @@ func newNode(t *testing.T, mode string, standby bool) *node {
 	n := &node{t: t, dir: dir, cfg: Config{
 		Node: "n", Socket: filepath.Join(dir, "guard.sock"), Postgres: []string{self, mode, dir}, DataDir: data,
 		LockFile: filepath.Join(dir, "guard.lock"), StateFile: filepath.Join(dir, "state.json"), LogFile: filepath.Join(dir, "guard.log"),
-		StopTimeout: 100 * time.Millisecond, ImmediateTimeout: 300 * time.Millisecond,
+		StopTimeout: 10 * time.Second, ImmediateTimeout: 300 * time.Millisecond,
 	}}
 	t.Cleanup(func() {
 		if t.Failed() {

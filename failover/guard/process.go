@@ -120,8 +120,8 @@ func (p process) logger() bool {
 }
 
 // serverProcesses lists the living PostgreSQL processes of a data directory: those that run a program called postgres with
-// that directory (the one that is there now, or a deleted one of that name) as their working directory, which the
-// postmaster enters first of all and its children inherit.
+// that directory (under whatever path, or deleted under this one) as their working directory, which the postmaster enters
+// first of all and its children inherit.
 func serverProcesses(dataDir string) ([]process, error) {
 	real, err := filepath.EvalSymlinks(dataDir)
 	if err != nil {
@@ -130,19 +130,14 @@ func serverProcesses(dataDir string) ([]process, error) {
 		}
 		real = dataDir
 	}
+	dir, _ := os.Stat(real) // nil if it is gone
 	pids, err := allPIDs()
 	if err != nil {
 		return nil, err
 	}
 	var found []process
 	for _, pid := range pids {
-		base := "/proc/" + strconv.Itoa(pid)
-		cwd, err := os.Readlink(base + "/cwd")
-		if err != nil || strings.TrimSuffix(cwd, " (deleted)") != real {
-			continue
-		}
-		exe, err := os.Readlink(base + "/exe")
-		if err != nil || filepath.Base(strings.TrimSuffix(exe, " (deleted)")) != "postgres" {
+		if !runsPostgres(pid) || !worksIn(pid, real, dir) {
 			continue
 		}
 		if p, ok := readProcess(pid); ok && !p.zombie() {
@@ -150,6 +145,24 @@ func serverProcesses(dataDir string) ([]process, error) {
 		}
 	}
 	return found, nil
+}
+
+func runsPostgres(pid int) bool {
+	exe, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe")
+	return err == nil && filepath.Base(strings.TrimSuffix(exe, " (deleted)")) == "postgres"
+}
+
+func worksIn(pid int, path string, dir os.FileInfo) bool {
+	link := "/proc/" + strconv.Itoa(pid) + "/cwd"
+	cwd, err := os.Readlink(link)
+	if err != nil {
+		return false
+	}
+	if strings.TrimSuffix(cwd, " (deleted)") == path {
+		return true
+	}
+	st, err := os.Stat(link)
+	return err == nil && dir != nil && os.SameFile(st, dir)
 }
 
 // Processes lists the pids of the living PostgreSQL processes that work in a data directory, whoever started them.

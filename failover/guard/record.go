@@ -3,16 +3,14 @@ package guard
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // writeExit writes the exit record so that readers see the old one or the new one, whole.
@@ -53,7 +51,8 @@ func ReadExit(path string) (Exit, error) {
 }
 
 // clearLeftovers ends processes that still work in the data directory (their guard was killed, or somebody started a server
-// by hand), and removes a postmaster.pid whose pid now belongs to a stranger, at which PostgreSQL would stop.
+// by hand), and then removes what PostgreSQL would take for a sign of another server: the lock files of its sockets, and a
+// postmaster.pid whose pid is a stranger's now, or that of a zombie which nobody has collected.
 func clearLeftovers(ctx context.Context, cfg Config, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
@@ -67,6 +66,9 @@ func clearLeftovers(ctx context.Context, cfg Config, log *slog.Logger) error {
 			return err
 		}
 	}
+	if err := clearSockets(cfg.SocketDir); err != nil {
+		return err
+	}
 	path := filepath.Join(cfg.DataDir, "postmaster.pid")
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -77,10 +79,26 @@ func clearLeftovers(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil || pid <= 0 {
 		return nil
 	}
-	if _, alive := readProcess(pid); alive && !slices.Contains(pids, pid) && unix.Kill(pid, 0) == nil {
-		log.Warn("removing a stale postmaster.pid: its pid belongs to another program now", "pid", pid)
+	if _, there := readProcess(pid); there && !runsPostgres(pid) {
+		log.Warn("removing a stale postmaster.pid: its pid is not a server's", "pid", pid)
 		if err := os.Remove(path); err != nil {
 			return fmt.Errorf("remove the stale %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+func clearSockets(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	stale, err := filepath.Glob(filepath.Join(dir, ".s.PGSQL.*"))
+	if err != nil {
+		return fmt.Errorf("look for stale sockets: %w", err)
+	}
+	for _, path := range stale {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove a stale socket: %w", err)
 		}
 	}
 	return nil

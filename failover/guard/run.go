@@ -102,6 +102,10 @@ func keep(ctx context.Context, cfg Config, log *slog.Logger, file *logFile, lock
 		return err
 	}
 	defer ln.Close()
+	if err := os.Remove(cfg.StateFile); err != nil && !errors.Is(err, os.ErrNotExist) { // it tells of an earlier server
+		output.abandon()
+		return fmt.Errorf("remove the last exit record: %w", err)
+	}
 	l.primary = isPrimary(cfg.DataDir)
 	if l.child, err = startChild(cfg, output.write); err != nil {
 		output.abandon()

@@ -131,7 +131,7 @@ func (s *server) afterEnd(c call) response {
 	if c.req.Op == "stop" {
 		return s.last
 	}
-	return failure(ErrStopping)
+	return failure(fmt.Errorf("%w any more: its server has ended", ErrNotRunning))
 }
 
 // close answers everybody with the end of the server and waits for the connections, in bounded time.

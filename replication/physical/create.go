@@ -149,8 +149,8 @@ func (s *Server) emptyPartial() error {
 	return s.cfg.Account.chown(s.partial())
 }
 
-// lockWork keeps two agents, and an agent and the programs that a killed one has left behind for a moment, from working on one
-// folder: the programs inherit the lock.
+// lockWork keeps two agents from working on one folder. The programs that an agent starts inherit the lock, so it also tells
+// of those that a killed agent has left behind: pg_basebackup's second process goes on receiving WAL. They are killed.
 func (s *Server) lockWork(ctx context.Context) (*os.File, error) {
 	f, err := os.OpenFile(s.path("work.lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -164,10 +164,17 @@ func (s *Server) lockWork(ctx context.Context) (*os.File, error) {
 		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
 			return f, nil
 		}
+		agents, programs := holders(f)
+		for _, pid := range programs {
+			if len(agents) == 0 && !below(pid, os.Getpid()) {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
 		select {
 		case <-ctx.Done():
 			f.Close()
-			return nil, s.errorf("lock its folder %s: another agent, or a program that it started, is at work there: %w", s.cfg.Dir, err)
+			return nil, s.errorf("lock its folder %s, in which other processes are at work (agents %v, their programs %v): %w",
+				s.cfg.Dir, agents, programs, context.Cause(ctx))
 		case <-tick.C:
 		}
 	}

@@ -23,6 +23,9 @@ func checkHBALine(line string) error {
 	if strings.ContainsAny(line, "\n\r\x00") {
 		return errors.New("more than one line")
 	}
+	if strings.HasSuffix(strings.TrimRight(line, " \t"), `\`) {
+		return errors.New("ends with a backslash, which would join it with the next line")
+	}
 	f, err := hbaFields(line)
 	if err != nil {
 		return err

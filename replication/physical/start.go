@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,7 +49,7 @@ func (s *Server) Launch(ctx context.Context, term uint64, deadline guard.Instant
 	}
 	client, pid, err := guard.Launch(ctx, []string{s.cfg.Self, "guard"}, guard.Config{
 		Node: s.cfg.Node, Socket: s.run.guard(), Postgres: argv, Env: baseEnv(), Credential: s.cfg.Account.guardCredential(),
-		DataDir: s.DataDir(), LockFile: s.path("guard.lock"), StateFile: s.path("state.json"), LogFile: s.path("guard.log"),
+		DataDir: s.DataDir(), SocketDir: s.SocketDir(), LockFile: s.path("guard.lock"), StateFile: s.path("state.json"), LogFile: s.path("guard.log"),
 		Term: term, Deadline: deadline,
 	})
 	if pid != 0 {
@@ -262,17 +263,10 @@ func (s *Server) lockHolder() (pid int, held bool) {
 	if err != nil || pid <= 1 {
 		return 0, true
 	}
-	fds, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/fd/*")
-	mine, err := f.Stat()
-	if err != nil {
+	if !slices.Contains(openBy(f), pid) {
 		return 0, true
 	}
-	for _, fd := range fds {
-		if st, err := os.Stat(fd); err == nil && os.SameFile(st, mine) {
-			return pid, true
-		}
-	}
-	return 0, true
+	return pid, true
 }
 
 // reap collects guards that this process has started and that have ended, waiting up to bound for each.
