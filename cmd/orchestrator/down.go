@@ -31,6 +31,8 @@ first, so that their standbys receive everything), the control plane and etcd. T
 and ` + "`orchestrator up`" + ` goes on with them.
 
 With --destroy the data are deleted too, after a question on the terminal, or with --yes.`,
+		Example: `  orchestrator down
+  orchestrator down --destroy --yes`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.down(cmd.Context(), o) },
 	}

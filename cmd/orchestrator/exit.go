@@ -77,6 +77,7 @@ func parentRun(cmd *cobra.Command, a []string) error {
 		return cmd.Help()
 	}
 	msg := fmt.Sprintf("unknown command %q for %q", a[0], cmd.CommandPath())
+	cmd.SuggestionsMinimumDistance = 2
 	for _, s := range cmd.SuggestionsFor(a[0]) {
 		msg += fmt.Sprintf("; did you mean %q?", s)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -132,6 +133,12 @@ func (a *app) initCluster(ctx context.Context, spec cluster.Spec) (initialized, 
 	}
 	if spec, err = spec.Complete(); err != nil {
 		return initialized{}, err
+	}
+	if a.global.KeyFile == "" {
+		// The data folder must let the servers' account pass, so it is not left to the key to make it.
+		if err := os.MkdirAll(filepath.Dir(keyPath), 0o711); err != nil {
+			return initialized{}, fmt.Errorf("make the data folder: %w; choose another one with --data-dir", err)
+		}
 	}
 	if err = checkVacant(ctx, st); err == nil {
 		err = createCluster(ctx, st, spec, keyPath)

@@ -20,6 +20,9 @@ var clusterName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
 // localFileName is the file in the data folder by which other commands find a cluster run by `up`.
 const localFileName = "multicoord.json"
 
+// keyFileName is the cluster's secret key in the data folder, unless --key-file names another place.
+const keyFileName = "cluster.key"
+
 // localCluster is what `up` leaves in the data folder for the other commands.
 type localCluster struct {
 	Cluster string   `json:"cluster"`
@@ -54,7 +57,7 @@ func (a *app) keyFile() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(dir, "cluster.key"), nil
+	return filepath.Join(dir, keyFileName), nil
 }
 
 // readLocal reads what `up` has left in dir; fs.ErrNotExist when there is nothing.

@@ -160,7 +160,7 @@ const (
 // seekLines places f so that n whole lines follow, or all if there are fewer.
 func seekLines(f io.ReadSeeker, n int) error {
 	end, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
+	if err != nil || n == 0 {
 		return err
 	}
 	// The newline at the very end closes the last line; n more of them are before the place that is sought.

@@ -141,7 +141,7 @@ func (a *app) makeDataDir(dir string) error {
 	case len(entries) == 0:
 		return nil
 	}
-	for _, known := range []string{localFileName, "lock"} {
+	for _, known := range []string{localFileName, "lock", keyFileName, passfileName} {
 		if _, err := os.Lstat(filepath.Join(dir, known)); err == nil {
 			return nil
 		}
