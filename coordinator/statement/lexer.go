@@ -68,6 +68,9 @@ func next(s string, i int) (tokenKind, int) {
 			return tokUnusual, len(s)
 		}
 	case '.':
+		if i+1 < len(s) && s[i+1] == '.' {
+			return tokSymbol, i + 2
+		}
 		if i+1 < len(s) && class[s[i+1]] == classDigit {
 			return number(s, i)
 		}

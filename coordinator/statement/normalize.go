@@ -52,7 +52,7 @@ func normalize(dst []byte, s string) (key []byte, constants, ok bool) {
 			dst, constants = append(dst, markBits), true
 		case tokSymbol:
 			done = s[i] == ';'
-			dst = append(dst, s[i])
+			dst = append(dst, s[i:end]...)
 		case tokWord, tokQuoted, tokParam:
 			dst = append(dst, s[i:end]...)
 		default:
