@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -73,6 +74,9 @@ func (w serverWiring) server(p agent.Place) (agent.Server, error) {
 		return agent.Server{}, fmt.Errorf("make the folder of the nodes: %w", err)
 	}
 	s := &nodeServer{log: w.log.With("node", p.Node.Name), s: w.physical(p), group: p.Group, secrets: w.secrets}
+	s.check = func(ctx context.Context, params map[string]string) error {
+		return physical.CheckParameters(ctx, w.bin, w.account, params)
+	}
 	return agent.Server{Data: s, Process: s, SQL: s}, nil
 }
 
@@ -100,6 +104,9 @@ type nodeServer struct {
 	s       *physical.Server
 	group   int
 	secrets secret.Secrets
+	// check asks PostgreSQL whether it would take these parameters; checked are those that it took last.
+	check   func(ctx context.Context, params map[string]string) error
+	checked map[string]string
 
 	mu   sync.Mutex
 	conn *pgx.Conn
@@ -141,7 +148,17 @@ func (n *nodeServer) upstream(u *agent.Upstream) *physical.Upstream {
 	}
 }
 
+// Configure leaves the old configuration in place when PostgreSQL would not take the new one.
 func (n *nodeServer) Configure(ctx context.Context, s agent.Settings) (bool, error) {
+	if n.checked == nil || !maps.Equal(n.checked, s.Parameters) {
+		if err := n.check(ctx, s.Parameters); err != nil {
+			return false, fmt.Errorf("%w; change it with `orchestrator config set`", err)
+		}
+		n.checked = maps.Clone(s.Parameters)
+		if n.checked == nil {
+			n.checked = map[string]string{}
+		}
+	}
 	return n.s.Configure(ctx, physical.Settings{Role: s.Role, Parameters: s.Parameters, HBA: s.HBA, Upstream: n.upstream(s.Upstream)})
 }
 
