@@ -43,7 +43,7 @@ var modes = []string{"simple_protocol", "exec", "describe_exec", "cache_describe
 func TestPgxReadsEveryTableInEveryMode(t *testing.T) {
 	r := start(t, config(t))
 	src := sample()
-	in := input{snap: src.snap, view: src.view, version: "1.0-test", grammar: newGrammar()}
+	in := input{snap: src.snap, view: src.view, version: "1.0-test"}
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
 			conn := r.connect(t, mode)

@@ -14,7 +14,7 @@ func (s *session) do(ctx context.Context, c command) ([][]any, string, *wire.Err
 	}
 	switch c.verb {
 	case verbShow:
-		in := input{snap: s.cfg.Source.Snapshot(), view: s.cfg.Source.Router(), version: s.cfg.Version, grammar: s.grammar}
+		in := input{snap: s.cfg.Source.Snapshot(), view: s.cfg.Source.Router(), version: s.cfg.Version}
 		return c.show.rows(in), c.tag, nil
 	case verbValue:
 		return [][]any{{s.params[c.name]}}, c.tag, nil

@@ -24,6 +24,7 @@ import (
 // postgres is a real server with SCRAM on every connection, shared by the tests of this package.
 type postgres struct {
 	dir, port string
+	version   int // major
 	account   *syscall.Credential
 	process   *exec.Cmd
 	log       *os.File
@@ -72,21 +73,41 @@ func (p *postgres) connect(t *testing.T) *pgx.Conn {
 	return conn
 }
 
+// newestBinaries finds PostgreSQL where Debian puts it.
+func newestBinaries() (dir string, version int, err error) {
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	for _, path := range found {
+		n, err := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
+		if err == nil && n > version {
+			dir, version = filepath.Dir(path)+"/", n
+		}
+	}
+	if dir == "" {
+		return "", 0, errors.Join(errors.New("no PostgreSQL server in /usr/lib/postgresql; install the package postgresql"), err)
+	}
+	return dir, version, nil
+}
+
 func startPostgres() (*postgres, error) {
-	const bin = "/usr/lib/postgresql/15/bin/"
-	account, err := user.Lookup("postgres")
+	bin, version, err := newestBinaries()
 	if err != nil {
 		return nil, err
 	}
-	uid, err := strconv.Atoi(account.Uid)
-	if err != nil {
-		return nil, err
+	p := &postgres{version: version}
+	uid, gid := os.Getuid(), os.Getgid()
+	if uid == 0 { // PostgreSQL does not run as root
+		account, err := user.Lookup("postgres")
+		if err != nil {
+			return nil, err
+		}
+		if uid, err = strconv.Atoi(account.Uid); err != nil {
+			return nil, err
+		}
+		if gid, err = strconv.Atoi(account.Gid); err != nil {
+			return nil, err
+		}
+		p.account = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	}
-	gid, err := strconv.Atoi(account.Gid)
-	if err != nil {
-		return nil, err
-	}
-	p := &postgres{account: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 	if p.dir, err = os.MkdirTemp("", "wire"); err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ func golden(t *testing.T, name string, got []byte) {
 
 func TestEveryTable(t *testing.T) {
 	src := sample()
-	in := input{snap: src.snap, view: src.view, version: "1.0-test", grammar: newGrammar()}
+	in := input{snap: src.snap, view: src.view, version: "1.0-test"}
 	var out bytes.Buffer
 	for _, s := range append(shows(), &show{name: "route", columns: routeColumns(), rows: func(in input) [][]any {
 		routed, err := in.view.Route(t.Context(), "SELECT 1")
@@ -74,7 +74,7 @@ func fits(k kind, v any) bool {
 
 func TestTablesOfNothingAreEmpty(t *testing.T) {
 	for _, s := range shows() {
-		rows := s.rows(input{grammar: newGrammar()})
+		rows := s.rows(input{})
 		if s.name != "help" && s.name != "version" {
 			require.Empty(t, rows, s.name)
 		}
