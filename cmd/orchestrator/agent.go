@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/multicoord/multicoord/orchestrator/cluster"
@@ -96,9 +95,10 @@ func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 	if err := writePassfile(dir, secrets); err != nil {
 		return err
 	}
-	roles := []role{a.agentRole(h.Store, o.name, w.of(spec, secrets), o.onExit.value == "leave")}
+	m := newProcessMetrics()
+	roles := []role{a.agentRole(h.Store, o.name, w.of(spec, secrets), o.onExit.value == "leave", m)}
 	if l != nil {
-		roles = append(roles, a.metricsRole(l, prometheus.NewRegistry(), nil))
+		roles = append(roles, a.metricsRole(l, m.registry, m.ready))
 	}
 	err = runRoles(ctx, a.log, roles...)
 	if errors.Is(err, context.Canceled) {

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/multicoord/multicoord/orchestrator/agent"
 	"github.com/multicoord/multicoord/orchestrator/cluster"
 	"github.com/multicoord/multicoord/orchestrator/etcdserver"
@@ -46,18 +44,18 @@ func (a *app) runLocal(ctx context.Context, stop func(), o upOptions, dir string
 	}
 	runCtx, end := context.WithCancel(ctx)
 	defer end()
-	reg := prometheus.NewRegistry()
-	router, ready, err := a.routerRole(r.store, r.secrets, r.router, reg)
+	m := newProcessMetrics()
+	router, ready, err := a.routerRole(r.store, r.secrets, r.router, m.registry)
 	if err != nil {
 		return err
 	}
-	roles := []role{{"etcd", r.watchEtcd}, a.controlRole(r.store)}
+	roles := []role{{"etcd", r.watchEtcd}, a.controlRole(r.store, m)}
 	for _, h := range r.spec.Hosts {
-		roles = append(roles, a.agentRole(r.store, h.Name, r.servers, false))
+		roles = append(roles, a.agentRole(r.store, h.Name, r.servers, false, m))
 	}
 	roles = append(roles, router)
 	if r.metrics != nil {
-		roles = append(roles, a.metricsRole(r.metrics, reg, ready))
+		roles = append(roles, a.metricsRole(r.metrics, m.registry, func() error { return errors.Join(m.ready(), ready()) }))
 	}
 	began := time.Now()
 	ended := make(chan error, 1)

@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/multicoord/multicoord/orchestrator/store"
@@ -36,9 +35,10 @@ agents do. Nothing in the data path waits for it.`,
 				return err
 			}
 			defer h.Close()
-			roles := []role{a.controlRole(h.Store)}
+			m := newProcessMetrics()
+			roles := []role{a.controlRole(h.Store, m)}
 			if l != nil {
-				roles = append(roles, a.metricsRole(l, prometheus.NewRegistry(), nil))
+				roles = append(roles, a.metricsRole(l, m.registry, m.ready))
 			}
 			return runRoles(ctx, a.log, roles...)
 		},

@@ -81,12 +81,13 @@ func (a *app) metricsRole(l net.Listener, reg *prometheus.Registry, ready func()
 }
 
 // controlRole is a member of the control plane.
-func (a *app) controlRole(st store.Store) role {
+func (a *app) controlRole(st store.Store, m *processMetrics) role {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
 	p := control.New(a.log, st, fmt.Sprintf("%s-%d", host, os.Getpid()))
+	m.setPlane(p)
 	return role{"control plane", p.Run}
 }
 
@@ -126,7 +127,7 @@ func (w serverWiring) of(spec cluster.Spec, s secret.Secrets) serverWiring {
 }
 
 // agentRole keeps a host's servers. It holds the host's presence while it runs.
-func (a *app) agentRole(st store.Store, host string, w serverWiring, leave bool) role {
+func (a *app) agentRole(st store.Store, host string, w serverWiring, leave bool, m *processMetrics) role {
 	return role{"agent of " + host, func(ctx context.Context) error {
 		self := cluster.AgentStatus{
 			Host: host, PID: os.Getpid(), Machine: machine(), Version: a.version, PostgreSQL: w.bin.Version, DataDir: w.dir, At: time.Now(),
@@ -148,6 +149,7 @@ func (a *app) agentRole(st store.Store, host string, w serverWiring, leave bool)
 			Log: a.log, Host: host, Snapshots: state.Watch(ctx, st, a.log), Presence: presence{ss, self},
 			Grants: grants{session.Grants{Store: st, Session: ss}}, Servers: w.server, Left: w.left, Clock: session.Now, Leave: leave,
 		})
+		m.addAgent(ag)
 		err = ag.Run(ctx)
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()

@@ -82,6 +82,31 @@ func (a *Agent) Ready() error {
 	return nil
 }
 
+// Statuses gives what each keeper saw last, in no order, with the time that its right to be primary has left (zero for
+// none).
+func (a *Agent) Statuses() []Status {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []Status
+	for _, k := range a.keepers {
+		if st := k.latest.Load(); st != nil {
+			s := Status{NodeStatus: *st}
+			if r := k.right.current(); r.Term != 0 {
+				s.RightLeft = r.Deadline.Sub(a.cfg.Clock())
+			}
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// Status is a node's status on its own host.
+type Status struct {
+	cluster.NodeStatus
+	// RightLeft is the time until the guard would stop the server as a primary; zero without a right.
+	RightLeft time.Duration
+}
+
 // Run keeps the servers until ctx ends; then it stops them (primaries first, so that their standbys receive all of the
 // log) and gives the grants back, unless Config.Leave says otherwise.
 func (a *Agent) Run(ctx context.Context) error {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -62,6 +63,8 @@ type keeper struct {
 	mu    sync.Mutex
 	order order
 	wake  chan struct{}
+	// latest is what the last look has shown, for Statuses.
+	latest atomic.Pointer[cluster.NodeStatus]
 
 	// What the loop alone knows.
 	applied     *Settings // the settings on disk, as far as this agent wrote them

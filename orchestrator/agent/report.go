@@ -81,6 +81,7 @@ func (k *keeper) describe(st *cluster.NodeStatus, o order, obs Observation, now 
 func (k *keeper) report(ctx context.Context, o order, s Seen, running Running, step Step) {
 	now := time.Now()
 	st := k.status(o, s, running, step, now)
+	k.latest.Store(&st)
 	if now.Sub(k.sentAt) < publishEvery && quiet(st, k.sent) {
 		return
 	}

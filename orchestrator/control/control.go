@@ -38,6 +38,7 @@ type Plane struct {
 	store   store.Store
 	id      string
 	leading atomic.Bool
+	commits atomic.Int64
 }
 
 // New makes a member of the control plane. The id names it in the agreed state and must be unique.
@@ -47,6 +48,9 @@ func New(log *slog.Logger, st store.Store, id string) *Plane {
 
 // Leading tells whether this process leads now.
 func (p *Plane) Leading() bool { return p.leading.Load() }
+
+// Decisions is the number of decisions that this process has committed.
+func (p *Plane) Decisions() int64 { return p.commits.Load() }
 
 // Run campaigns and leads until ctx ends, and then resigns so that another one takes over at once.
 func (p *Plane) Run(ctx context.Context) error {
@@ -90,6 +94,7 @@ func (p *Plane) turn(ctx context.Context, l election.Leadership, v state.View) {
 		err := p.commit(ctx, l, v.State, c)
 		switch {
 		case err == nil:
+			p.commits.Add(1)
 			p.log.Info("decided", "group", c.Group.ID, "phase", c.Group.Phase, "primary", c.Group.Primary, "term", c.Group.Term)
 		case errors.Is(err, store.ErrConflict):
 			p.log.Debug("decision overtaken", "group", c.Group.ID)
