@@ -75,8 +75,9 @@ func transient(code, body []byte) bool {
 	switch string(code) {
 	case "57P01", "57P02", "57P03", "25006", "40001", "40P01":
 		return true
-	case "42P01", "42703", "3F000", "42883", "42704", "42P02", "3D000", "42501", "28000", "28P01", "22P02", "XX002":
-		// Missing relation, column, schema, function, type, parameter, database, privilege, role, enum value.
+	case "42P01", "42703", "3F000", "42883", "42704", "42P02", "3D000", "42501", "28000", "28P01", "22P02", "22023", "XX002":
+		// Missing relation, column, schema, function, type, parameter, database, privilege, role, enum value, and a
+		// setting that names one of them.
 		return true
 	case "55000", "0A000", "58P01", "XX000", "25001":
 		return containsText(body, "recovery") || bytes.Contains(body, []byte("hot standby")) ||

@@ -271,13 +271,13 @@ func (s *session) sync() error {
 		return err
 	}
 	// The router answers all of it.
+	s.lend()
 	r := &s.reply
 	r.begin()
 	for i := range b.items {
 		s.addLocal(&b.items[i])
 	}
 	r.steps = append(r.steps, step{kind: 'S', as: 'S', local: trivial})
-	s.lend()
 	s.locals()
 	err := s.flush(nil)
 	s.giveBack()

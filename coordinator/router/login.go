@@ -317,7 +317,8 @@ func (s *session) welcome() (*pool.Params, error) {
 	}
 	p.read = false // wait for the settings
 	s.reply.begin()
-	s.told = s.srv.Params
+	s.greeting = true
+	defer func() { s.greeting = false }()
 	if _, err := s.equip(nil, &p); err != nil {
 		if errors.Is(err, errServerLost) {
 			s.drop()

@@ -426,6 +426,7 @@ func (s *session) fail(f wire.Frame, st *step) (verdict, error) {
 		if e != nil {
 			r.settings = settingsFailed(e, s.srv.Node())
 		}
+		r.retry = r.mayRetry && !r.written && s.worthRetry(code, f.Body())
 		return hide, nil
 	}
 	if r.settings != nil {

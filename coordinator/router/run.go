@@ -165,7 +165,7 @@ func (s *session) settingsMade() {
 // announce tells the client which reported parameters differ from what it was told last.
 func (s *session) announce() {
 	c := s.srv
-	if c.Params.Same(s.told) {
+	if s.greeting || c.Params.Same(s.told) {
 		return
 	}
 	c.Params.Each(s.told, func(name, value string) {

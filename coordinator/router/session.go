@@ -48,6 +48,8 @@ type session struct {
 
 	tx   transaction
 	told *pool.Params // what the client knows of the reported parameters
+	// greeting: the client waits for the answer to its login and must hear of nothing else.
+	greeting bool
 
 	named   map[string]*prepared
 	unnamed *prepared
