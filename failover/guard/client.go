@@ -62,7 +62,8 @@ func (c *Client) Fence(ctx context.Context, term uint64) error {
 }
 
 // Stop stops the server and returns when it is gone, with all its processes. The guard escalates: smart, after timeout fast,
-// after timeout immediate, after a second SIGKILL. It goes on doing so if ctx ends or the caller dies.
+// after timeout immediate, after some seconds SIGKILL. It goes on doing so if ctx ends or the caller dies. A guard that is gone
+// is no error, though if it was killed, its server may take another moment (replication/physical Server.Stop makes sure).
 func (c *Client) Stop(ctx context.Context, mode StopMode, timeout time.Duration) error {
 	_, err := c.call(ctx, request{Op: "stop", Mode: mode, Timeout: timeout})
 	if err != nil && !errors.Is(err, ErrNotRunning) {
@@ -93,11 +94,19 @@ func (c *Client) Wait(ctx context.Context) (Exit, error) {
 
 func (c *Client) call(ctx context.Context, req request) (response, error) {
 	req.Instance = c.instance
+	if req.Op != "wait" && req.Op != "stop" {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, answerTimeout, ErrNoAnswer)
+		defer cancel()
+	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", c.socket)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 			return response{}, fmt.Errorf("%w (%s)", ErrNotRunning, c.socket)
+		}
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
 		}
 		return response{}, err
 	}

@@ -265,10 +265,12 @@ func TestAGuardThatDoesNotAnswerDoesNotHoldUpItsClient(t *testing.T) {
 	n := newNode(t, "obedient", true)
 	c := n.launch(0, 0)
 	require.NoError(t, unix.Kill(n.pid, unix.SIGSTOP))
+	eventually(t, 5*time.Second, "it is stopped", func() bool { p, ok := readProcess(n.pid); return ok && p.state == 'T' })
 	ctx, cancel := context.WithTimeout(n.ctx(), 50*time.Millisecond)
 	defer cancel()
 	_, err := c.Status(ctx)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorIs(t, c.SetDeadline(n.ctx(), 1, Now()), ErrNoAnswer, "of itself")
 	require.NoError(t, unix.Kill(n.pid, unix.SIGCONT))
 	require.NoError(t, c.Stop(n.ctx(), Fast, time.Second))
 }

@@ -50,7 +50,8 @@ func (l *logFile) open() error {
 	return nil
 }
 
-// Write appends p, whole; rotation happens between writes. If the new file cannot be opened, the old one is written on.
+// Write appends p, whole; rotation happens between writes. If the new file cannot be opened, the old one is written on. What
+// cannot be written (the disk is full, say) is lost, and that is no error: whoever writes must not stop.
 func (l *logFile) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -59,9 +60,9 @@ func (l *logFile) Write(p []byte) (int, error) {
 			_ = l.open()
 		}
 	}
-	n, err := l.file.Write(p)
+	n, _ := l.file.Write(p)
 	l.have += int64(n)
-	return n, err
+	return len(p), nil
 }
 
 func (l *logFile) Close() error {

@@ -163,6 +163,8 @@ func (l *loop) advance() {
 	r := l.stop.rungs[0]
 	if len(l.stop.rungs) > 1 {
 		l.stop.rungs = l.stop.rungs[1:]
+	} else {
+		l.stop.rungs[0].wait = min(2*r.wait, killAgainMax)
 	}
 	if r.signal == unix.SIGKILL {
 		l.killAll()
@@ -217,7 +219,7 @@ func (l *loop) drained() bool {
 		}
 	}
 	if left > 0 {
-		l.step.Reset(drainEvery)
+		l.step.Reset(max(drainEvery, min(time.Since(l.endedAt)/10, killAgainMax)))
 	}
 	return left == 0
 }

@@ -16,6 +16,8 @@ const (
 	maxLine        = 16 << 10
 	maxConnections = 64
 	requestTimeout = 5 * time.Second
+	// answerTimeout is how long a client waits for an answer that the guard has ready at once.
+	answerTimeout = 2 * time.Second
 )
 
 // StopMode is how a server is asked to stop.
@@ -102,6 +104,9 @@ func (e Exit) String() string {
 var (
 	// ErrNotRunning: no guard answers on the socket.
 	ErrNotRunning = errors.New("no guard is running")
+	// ErrNoAnswer: there is a guard, but it does not answer (stopped by SIGSTOP, say). It cannot be relied upon to stop
+	// its server: whoever knows that the server must not go on has to end it without the guard.
+	ErrNoAnswer = errors.New("the guard does not answer")
 	// ErrStopping: the server is already on its way down; the request came too late.
 	ErrStopping = errors.New("the server is already being stopped")
 	// ErrStaleTerm and ErrFenced are failover's.

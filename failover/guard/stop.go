@@ -13,8 +13,12 @@ type rung struct {
 	wait   time.Duration
 }
 
-// killAgain is the time between two rounds of SIGKILL.
-const killAgain = 20 * time.Millisecond
+// Rounds of SIGKILL follow each other after killAgain, then ever more slowly: a process in an uninterruptible state (a disk that
+// does not answer) may take any time to die.
+const (
+	killAgain    = 20 * time.Millisecond
+	killAgainMax = time.Second
+)
 
 // ladder lists the steps of a stop. timeout bounds a smart and a fast one, immediate the one after.
 func ladder(mode StopMode, timeout, immediate time.Duration) []rung {

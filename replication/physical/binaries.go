@@ -2,7 +2,6 @@ package physical
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -37,7 +36,9 @@ type FindOptions struct {
 }
 
 // programs are those that we run.
-var programs = []string{"postgres", "initdb", "pg_basebackup", "pg_controldata"} //nolint:gochecknoglobals // a constant
+func programs() []string {
+	return []string{"postgres", "initdb", "pg_basebackup", "pg_controldata"}
+}
 
 // FindBinaries finds PostgreSQL's programs: --pg-bin; else $PG_CONFIG, pg_config and postgres in PATH, and the usual folders
 // of packages. The error lists every place that was looked at and what was found there.
@@ -145,7 +146,7 @@ func lookAt(ctx context.Context, dir string) (Binaries, error) {
 	if err != nil {
 		return Binaries{}, err
 	}
-	for _, name := range programs {
+	for _, name := range programs() {
 		if !isFile(filepath.Join(dir, name)) {
 			return Binaries{}, fmt.Errorf("there is no %s", name)
 		}
@@ -175,6 +176,3 @@ func parseVersion(out string) (Binaries, error) {
 }
 
 func (b Binaries) program(name string) string { return filepath.Join(b.Dir, name) }
-
-// errExists: there already is a data directory.
-var errExists = errors.New("there already is a data directory")

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,8 +78,6 @@ func tryParameters(ctx context.Context, bin Binaries, account Account, dir strin
 	return refused, nil
 }
 
-var namedParameter = regexp.MustCompile(`parameter "([^"]+)"`) //nolint:gochecknoglobals // a constant
-
 // complaints reads the server's messages (set_config_option and ProcessConfigFileInternal in guc.c): each names a parameter,
 // and may be followed by a hint or a detail.
 func complaints(said []string, all map[string]string) map[string]string {
@@ -92,10 +89,11 @@ func complaints(said []string, all map[string]string) map[string]string {
 		if i := strings.Index(text, ` in file "`); i > 0 {
 			text = text[:i]
 		}
-		m := namedParameter.FindStringSubmatch(text)
+		_, after, _ := strings.Cut(text, `parameter "`)
+		name, _, _ := strings.Cut(after, `"`)
 		switch {
-		case m != nil && has(all, m[1]):
-			last = strings.ToLower(m[1])
+		case has(all, name):
+			last = strings.ToLower(name)
 			refused[last] = text
 		case last != "" && (strings.Contains(line, "HINT:") || strings.Contains(line, "DETAIL:")):
 			refused[last] += " (" + strings.TrimSuffix(text, ".") + ")"

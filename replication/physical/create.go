@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -87,17 +86,16 @@ func (s *Server) BaseBackup(ctx context.Context, up Upstream, progress func(done
 	})
 }
 
-var progressLine = regexp.MustCompile(`^\s*(\d+)/(\d+) kB \(`) //nolint:gochecknoglobals // a constant
-
 // parseProgress reads pg_basebackup's "  1234/5678 kB (21%), 0/1 tablespace".
 func parseProgress(line string) (done, total int64, ok bool) {
-	m := progressLine.FindStringSubmatch(line)
-	if m == nil {
+	numbers, _, found := strings.Cut(line, " kB (")
+	left, right, slash := strings.Cut(strings.TrimSpace(numbers), "/")
+	d, err1 := strconv.ParseInt(left, 10, 53)
+	t, err2 := strconv.ParseInt(right, 10, 53)
+	if !found || !slash || err1 != nil || err2 != nil {
 		return 0, 0, false
 	}
-	d, err1 := strconv.ParseInt(m[1], 10, 53)
-	t, err2 := strconv.ParseInt(m[2], 10, 53)
-	return d << 10, t << 10, err1 == nil && err2 == nil
+	return d << 10, t << 10, true
 }
 
 func (s *Server) partial() string { return s.path("data.partial") }

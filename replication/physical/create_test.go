@@ -179,6 +179,19 @@ func listing(t *testing.T, dir string) (all []string) {
 	return all
 }
 
+func TestTheBeginningsOfAMarkerAreNotForeign(t *testing.T) {
+	l := newLab(t)
+	s := l.server("a-1")
+	require.NoError(t, os.Mkdir(s.cfg.Dir, 0o711))
+	begun := s.path(markerFile) + ".0123.tmp"
+	require.NoError(t, os.WriteFile(begun, []byte("{"), 0o600))
+	d, err := s.Inspect(l.ctx())
+	require.NoError(t, err)
+	require.Equal(t, Absent, d.State)
+	require.NoError(t, s.InitDB(l.ctx(), superPassword))
+	require.NoFileExists(t, begun)
+}
+
 func TestADamagedDirectoryIsOursAndSaysWhatIsWrong(t *testing.T) {
 	l := newLab(t)
 	ctx := l.ctx()

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +25,9 @@ func trimSpace(b []byte) []byte { return bytes.TrimSpace(b) }
 func replaceFile(path string, content []byte, mode os.FileMode, owner *Account) (changed bool, err error) {
 	if same(path, content, mode, owner) {
 		return false, nil
+	}
+	if err := sweepTemporary(path); err != nil {
+		return false, err
 	}
 	var salt [8]byte
 	if _, err := rand.Read(salt[:]); err != nil {
@@ -54,6 +58,28 @@ func replaceFile(path string, content []byte, mode os.FileMode, owner *Account) 
 		return false, err
 	}
 	return true, syncDir(filepath.Dir(path))
+}
+
+// isTemporary tells whether a file is one that replaceFile has begun for another, and has not finished.
+func isTemporary(name, final string) bool {
+	return strings.HasPrefix(name, final+".") && strings.HasSuffix(name, ".tmp")
+}
+
+// sweepTemporary removes what killed processes have left of earlier attempts.
+func sweepTemporary(path string) error {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !isTemporary(e.Name(), filepath.Base(path)) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(filepath.Dir(path), e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func same(path string, content []byte, mode os.FileMode, owner *Account) bool {

@@ -90,7 +90,8 @@ func (s *Server) Inspect(ctx context.Context) (Disk, error) {
 func (s *Server) foreign(entries []fs.DirEntry) string {
 	files := 0
 	for _, e := range entries {
-		if e.Name() != "lost+found" {
+		// A killed agent may leave the beginnings of a marker.
+		if e.Name() != "lost+found" && !isTemporary(e.Name(), markerFile) {
 			files++
 		}
 	}

@@ -31,7 +31,7 @@ func TestTheErrorListsWhereProgramsWereLookedFor(t *testing.T) {
 	fake := func(name, version string) string {
 		d := filepath.Join(dir, name)
 		require.NoError(t, os.Mkdir(d, 0o755))
-		for _, p := range programs {
+		for _, p := range programs() {
 			require.NoError(t, os.WriteFile(filepath.Join(d, p), []byte("#!/bin/sh\necho 'postgres (PostgreSQL) "+version+"'\n"), 0o755))
 		}
 		return d

@@ -60,7 +60,7 @@ var (
 	// ErrForeign: the folder is not this node's. Nothing was changed.
 	ErrForeign = errors.New("foreign folder")
 	// ErrExists: there already is a data directory.
-	ErrExists = errExists
+	ErrExists = errors.New("there already is a data directory")
 	// ErrRunning: this needs a stopped server.
 	ErrRunning = errors.New("the server is running")
 )

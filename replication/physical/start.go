@@ -48,7 +48,7 @@ func (s *Server) Launch(ctx context.Context, term uint64, deadline guard.Instant
 		argv = append(argv, "-c", c.name+"="+c.value)
 	}
 	client, pid, err := guard.Launch(ctx, []string{s.cfg.Self, "guard"}, guard.Config{
-		Node: s.cfg.Node, Socket: s.run.guard(), Postgres: argv, Env: baseEnv(), Credential: s.cfg.Account.guardCredential(),
+		Node: s.cfg.Node, Socket: s.run.guard(), Postgres: argv, Env: s.serverEnv(), Credential: s.cfg.Account.guardCredential(),
 		DataDir: s.DataDir(), SocketDir: s.SocketDir(), LockFile: s.path("guard.lock"), StateFile: s.path("state.json"), LogFile: s.path("guard.log"),
 		Term: term, Deadline: deadline,
 	})
@@ -61,6 +61,15 @@ func (s *Server) Launch(ctx context.Context, term uint64, deadline guard.Instant
 		return nil, s.errorf("start: %w", err)
 	}
 	return client, nil
+}
+
+// serverEnv is the server's environment: the account's home is there for commands that the server runs (archiving, say).
+func (s *Server) serverEnv() []string {
+	env := append(baseEnv(), "USER="+s.cfg.Account.Name, "LOGNAME="+s.cfg.Account.Name)
+	if home := s.cfg.Account.Home; home != "" {
+		env = append(env, "HOME="+home)
+	}
+	return env
 }
 
 func (s *Server) prepareFolders(ctx context.Context) error {
@@ -147,11 +156,20 @@ func (s *Server) ended(err error) error {
 	if exit.Fenced {
 		return s.errorf("the server was stopped: %s", exit.Reason)
 	}
-	return s.errorf("the server ended: %s%s", exit, s.lastWords(exit))
+	return s.errorf("the server ended: %s", s.Explain(exit))
 }
 
-// LastExit is how the server ended the last time; an error that is fs.ErrNotExist if it never has.
+// LastExit is how the server ended the last time; an error that is fs.ErrNotExist if it runs, never has run, or its guard was
+// killed before it could tell.
 func (s *Server) LastExit() (guard.Exit, error) { return guard.ReadExit(s.path("state.json")) }
+
+// Explain makes an exit record a message, with the last lines of the server's log unless the guard has stopped it.
+func (s *Server) Explain(e guard.Exit) string {
+	if e.Fenced || e.Requested {
+		return e.Reason
+	}
+	return e.String() + s.lastWords(e)
+}
 
 // Guard finds the guard of the running server: by its socket in our folder, and verified to be the guard of our data directory, with
 // a postmaster that is its child. ErrNotRunning if there is none.
