@@ -39,9 +39,9 @@ func (s *Store) wrap(op string, err error) error {
 		return fmt.Errorf("%s: %w: %s (%w: %s)", op, store.ErrDenied, hint, err, cause)
 	}
 	if plain(err) == cause {
-		return fmt.Errorf("%s: %w: etcd at %s: %w%s", op, store.ErrUnavailable, s.where, err, schemeHint(cause))
+		return fmt.Errorf("%s: %w: etcd at %s: %w%s", op, store.ErrUnavailable, s.where, err, s.schemeHint(cause))
 	}
-	return fmt.Errorf("%s: %w: etcd at %s: %w (%s)%s", op, store.ErrUnavailable, s.where, err, cause, schemeHint(cause))
+	return fmt.Errorf("%s: %w: etcd at %s: %w (%s)%s", op, store.ErrUnavailable, s.where, err, cause, s.schemeHint(cause))
 }
 
 // denial explains a refusal that etcd itself or its TLS listener has expressed; "" if err is none.
@@ -91,10 +91,12 @@ func (s *Store) tlsHint(msg string) string {
 }
 
 // schemeHint says what a connection that was cut off at its beginning can mean.
-func schemeHint(msg string) string {
+func (s *Store) schemeHint(msg string) string {
 	switch {
 	case strings.Contains(msg, "handshake failed: EOF"), strings.Contains(msg, "handshake failed: read"):
 		return "; if etcd does not speak TLS there, use http:// in the endpoints"
+	case strings.HasPrefix(s.where, "https://") && (strings.Contains(msg, "broken pipe") || strings.Contains(msg, "connection reset")):
+		return "; if etcd asks for client certificates, check that ours (" + orNone(s.cfg.CertFile) + ") is one that it trusts"
 	case strings.Contains(msg, "error reading server preface"):
 		return "; if etcd speaks TLS there, use https:// in the endpoints"
 	}

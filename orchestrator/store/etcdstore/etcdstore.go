@@ -91,7 +91,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	client, err := clientv3.New(conf)
 	if err != nil {
 		cancel()
-		return nil, s.wrap("connect", err)
+		return nil, s.diagnose(ctx, conf.TLS, s.wrap("connect", err))
 	}
 	s.client = client
 	if err := s.ping(ctx); err != nil || !stop() {
@@ -100,7 +100,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		if err == nil {
 			err = s.wrap("connect", ctx.Err())
 		}
-		return nil, err
+		return nil, s.diagnose(ctx, conf.TLS, err)
 	}
 	return s, nil
 }
@@ -225,18 +225,34 @@ func (s *Store) observe(ctx context.Context, method string, req, reply any, cc *
 		defer cancel()
 	}
 	err := invoke(ctx, method, req, reply, cc, opts...)
-	switch {
-	case err == nil:
+	s.remember(err)
+	return err
+}
+
+// remember keeps the cause of failed connections until a call goes through. A refused certificate is kept though other
+// attempts fail otherwise: with TLS 1.3 the client has begun to send before the server refuses it, and whether it then
+// reads the reason or only finds the connection closed is a matter of luck.
+func (s *Store) remember(err error) {
+	if err == nil {
 		s.cause.Store(nil)
-	case isConnectionError(err):
+		return
+	}
+	if !isConnectionError(err) {
+		return
+	}
+	if was := s.cause.Load(); was == nil || s.tlsHint(plain(*was)) == "" || s.tlsHint(plain(err)) != "" {
 		s.cause.Store(&err)
 	}
-	return err
 }
 
 func isConnectionError(err error) bool {
 	msg := err.Error()
-	return strings.Contains(msg, "connection error") || strings.Contains(msg, "error reading from server") || strings.Contains(msg, "transport")
+	for _, part := range []string{"connection error", "error reading from server", "transport", "broken pipe", "connection reset"} {
+		if strings.Contains(msg, part) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Store) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
