@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -148,6 +149,9 @@ func (a *app) waitApplied(ctx context.Context, h *handle, revision int64, within
 		if left == 0 {
 			return nil
 		}
+	}
+	if errors.Is(context.Cause(ctx), context.Canceled) {
+		return errors.New("interrupted while waiting; the change is stored and goes on being applied")
 	}
 	return context.Cause(ctx)
 }

@@ -105,7 +105,7 @@ func (a *app) openCluster(ctx context.Context) (*handle, error) {
 		return nil, err
 	}
 	if h.Local {
-		local, err := a.findLocal(dir)
+		local, err := a.findLocal(ctx, dir)
 		if err != nil {
 			return nil, err
 		}
@@ -170,7 +170,7 @@ func readPasswordFile(path string) (string, error) {
 }
 
 // findLocal reads what `up` has left in dir, and looks whether somebody listens there at all.
-func (a *app) findLocal(dir string) (localCluster, error) {
+func (a *app) findLocal(ctx context.Context, dir string) (localCluster, error) {
 	l, err := readLocal(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -183,9 +183,10 @@ func (a *app) findLocal(dir string) (localCluster, error) {
 	if a.global.Cluster != defaultCluster && l.Cluster != a.global.Cluster {
 		return l, fmt.Errorf("%s holds the cluster %q, not %q: check --cluster and --data-dir", dir, l.Cluster, a.global.Cluster)
 	}
+	dialer := net.Dialer{Timeout: localDial}
 	for _, e := range l.Etcd {
 		if path, ok := socketPath(e); ok {
-			conn, err := net.DialTimeout("unix", path, localDial)
+			conn, err := dialer.DialContext(ctx, "unix", path)
 			switch {
 			case errors.Is(err, fs.ErrPermission):
 				return l, fmt.Errorf("the cluster in %s belongs to another user: %w; run this as that user", dir, err)

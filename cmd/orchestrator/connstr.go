@@ -262,8 +262,14 @@ func (c connection) pairs() [][2]string {
 	}
 	var out [][2]string
 	for _, p := range [][2]string{
-		{"host", strings.Join(c.Hosts, ",")}, {"port", strings.Join(ports, ",")}, {"dbname", c.Database}, {"user", c.User},
-		{"password", c.Password}, {"passfile", c.Passfile}, {"target_session_attrs", c.Target}, {"options", c.Options},
+		{"host", strings.Join(c.Hosts, ",")},
+		{"port", strings.Join(ports, ",")},
+		{"dbname", c.Database},
+		{"user", c.User},
+		{"password", c.Password},
+		{"passfile", c.Passfile},
+		{"target_session_attrs", c.Target},
+		{"options", c.Options},
 	} {
 		if p[1] != "" {
 			out = append(out, p)

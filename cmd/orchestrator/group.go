@@ -61,8 +61,12 @@ func newGroupListCommand(a *app) *cobra.Command {
 		rows := groupRows(h.Snapshot, spec)
 		return a.emit(o, rows, func() []sheet {
 			s := sheet{Title: "groups", Columns: []column{
-				{Name: "group", Align: center}, {Name: "kind", Align: center}, {Name: "phase", Align: center},
-				{Name: "primary", Align: center}, {Name: "term", Align: center}, {Name: "standbys", Wrap: true},
+				{Name: "group", Align: center},
+				{Name: "kind", Align: center},
+				{Name: "phase", Align: center},
+				{Name: "primary", Align: center},
+				{Name: "term", Align: center},
+				{Name: "standbys", Wrap: true},
 			}}
 			for _, r := range rows {
 				s.Rows = append(s.Rows, []string{strconv.Itoa(r.ID), r.Kind, r.Phase, r.Primary, strconv.FormatUint(r.Term, 10), strings.Join(r.Standbys, ", ")})

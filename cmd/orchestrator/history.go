@@ -39,8 +39,12 @@ func newHistoryCommand(a *app) *cobra.Command {
 
 func eventSheets(events []cluster.Event) []sheet {
 	s := sheet{Title: "history", Columns: []column{
-		{Name: "time", Align: center}, {Name: "kind", Align: center}, {Name: "group", Align: center},
-		{Name: "node", Align: center}, {Name: "message", Wrap: true}, {Name: "took", Align: right},
+		{Name: "time", Align: center},
+		{Name: "kind", Align: center},
+		{Name: "group", Align: center},
+		{Name: "node", Align: center},
+		{Name: "message", Wrap: true},
+		{Name: "took", Align: right},
 	}}
 	for _, e := range events {
 		group, took := "", ""

@@ -86,15 +86,6 @@ func writeLocal(dir string, l localCluster) error {
 	return writeFile(filepath.Join(dir, localFileName), append(b, '\n'), 0o600)
 }
 
-// removeLocal takes away what writeLocal has left; nothing there is no error.
-func removeLocal(dir string) error {
-	err := os.Remove(filepath.Join(dir, localFileName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
 // writeFile replaces a file whole: readers see the old content or the new, also after a crash.
 func writeFile(path string, content []byte, mode fs.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")

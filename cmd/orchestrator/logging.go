@@ -23,13 +23,11 @@ func (s *switchWriter) Write(p []byte) (int, error) {
 	return w.Write(p)
 }
 
-// set changes the destination and returns the previous one.
-func (s *switchWriter) set(w io.Writer) io.Writer {
+// set changes the destination.
+func (s *switchWriter) set(w io.Writer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.w
 	s.w = w
-	return old
 }
 
 // logsAsText tells the form of the log.

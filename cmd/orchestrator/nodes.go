@@ -57,8 +57,12 @@ func newNodesListCommand(a *app) *cobra.Command {
 		rows := hostRows(h.Snapshot, spec)
 		return a.emit(o, rows, func() []sheet {
 			s := sheet{Title: "hosts", Columns: []column{
-				{Name: "host", Align: center}, {Name: "address", Align: center}, {Name: "base port", Align: center},
-				{Name: "agent", Align: center}, {Name: "postgresql", Align: center}, {Name: "nodes", Wrap: true},
+				{Name: "host", Align: center},
+				{Name: "address", Align: center},
+				{Name: "base port", Align: center},
+				{Name: "agent", Align: center},
+				{Name: "postgresql", Align: center},
+				{Name: "nodes", Wrap: true},
 			}}
 			for _, r := range rows {
 				s.Rows = append(s.Rows, []string{r.Host, r.Address, strconv.Itoa(r.BasePort), r.Agent, r.PostgreSQL, strings.Join(r.Nodes, ", ")})

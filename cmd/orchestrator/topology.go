@@ -87,7 +87,7 @@ func newTopologyCommand(a *app) *cobra.Command {
 		}
 		show := func(snap cluster.Snapshot) error {
 			t := topologyOf(snap)
-			return a.emit(o, t, func() []sheet { return t.sheets() })
+			return a.emit(o, t, t.sheets)
 		}
 		if watch {
 			return a.watch(cmd.Context(), h, show)
@@ -177,10 +177,15 @@ func (t topology) sheets() []sheet {
 	var sheets []sheet
 	for _, g := range t.Groups {
 		s := sheet{Title: groupTitle(g.ID), Columns: []column{
-			{Name: "node", Align: center}, {Name: "host", Align: center}, {Name: "port", Align: center},
-			{Name: "role", Align: center, Paint: paintRole}, {Name: "state", Align: center, Paint: paintState},
-			{Name: "timeline", Align: center}, {Name: "lsn", Align: center},
-			{Name: "lag bytes", Align: right}, {Name: "lag ms", Align: right},
+			{Name: "node", Align: center},
+			{Name: "host", Align: center},
+			{Name: "port", Align: center},
+			{Name: "role", Align: center, Paint: paintRole},
+			{Name: "state", Align: center, Paint: paintState},
+			{Name: "timeline", Align: center},
+			{Name: "lsn", Align: center},
+			{Name: "lag bytes", Align: right},
+			{Name: "lag ms", Align: right},
 		}}
 		for _, n := range g.Nodes {
 			s.Rows = append(s.Rows, n.cells())

@@ -92,7 +92,9 @@ func ServeListener(ctx context.Context, l net.Listener, cfg Config) error {
 	if err := srv.Shutdown(end); err != nil {
 		_ = srv.Close() // requests that would not end in time
 	}
-	<-ended
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve metrics on %s: %w", l.Addr(), err)
+	}
 	return nil
 }
 
