@@ -2,10 +2,13 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/multicoord/multicoord/coordinator/statement"
 	"github.com/multicoord/multicoord/sql"
@@ -145,11 +148,12 @@ func (c *catalogs) load(ctx context.Context, d *database) {
 	d.read = time.Now()
 	catalog, err := c.rows(ctx, address, d.name)
 	if err != nil {
-		if !d.failed && ctx.Err() == nil {
+		if refused := new(pgconn.PgError); !d.failed && errors.As(err, &refused) {
 			c.r.log.Warn("the functions of a database cannot be read; statements that call its own functions go to the primary",
 				"database", d.name, "err", err, "remedy", "GRANT CONNECT ON DATABASE ... TO "+c.r.cfg.User)
 		}
 		d.failed = true
+		d.stale.Store(true) // again at the next tick
 		return
 	}
 	d.failed = false

@@ -189,8 +189,7 @@ func TestALostServerConnection(t *testing.T) {
 		require.Contains(t, []string{"E:57P01", "E:08006"}, r.next())
 		require.Equal(t, "ZI", r.next())
 		r.send(parse("", "select pg_sleep(30) -- flushed"), bind("", ""), execute("", 0), flushMsg)
-		require.Equal(t, []string{"1", "2"}, []string{r.next(), r.next()})
-		kill(f.primary, "%-- flushed%")
+		kill(f.primary, "%-- flushed%") // nothing has come: PostgreSQL sends when it reads the Flush
 		require.Contains(t, []string{"E:57P01", "E:08006"}, r.next())
 		r.send(parse("", "select 1"), syncMsg)
 		require.Equal(t, []string{"ZI"}, r.until(1))
@@ -318,7 +317,7 @@ func TestStatementsWaitWhileThePrimaryIsAway(t *testing.T) {
 	other.send(&pgproto3.Query{String: "insert into away values (2)"})
 	eventually(t, func() error {
 		if f.r.Stats().Waiting < 2 {
-			return errors.New("does not wait")
+			return fmt.Errorf("does not wait: %+v", f.r.Stats().Clients)
 		}
 		return nil
 	})

@@ -205,12 +205,32 @@ func (s *server) stop(sig syscall.Signal) {
 	if s.cmd == nil || s.cmd.Process == nil {
 		return
 	}
+	var children []int
 	if sig == syscall.SIGKILL {
-		// The whole process group, so that no backend goes on alone.
-		_ = syscall.Kill(-s.cmd.Process.Pid, sig)
+		children = childrenOf(s.cmd.Process.Pid)
 	}
 	_ = s.cmd.Process.Signal(sig)
+	for _, pid := range children { // no backend goes on alone
+		_ = syscall.Kill(pid, sig)
+	}
 	<-s.done
+}
+
+func childrenOf(parent int) []int {
+	var pids []int
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, name := range stats {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+		if len(fields) > 1 && fields[1] == strconv.Itoa(parent) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 func (s *server) super(ctx context.Context, db string) (*pgx.Conn, error) {
