@@ -14,8 +14,9 @@ import (
 // UPDATE, DELETE and MERGE, whose nature no constant can change. A text that is known to neither is analysed.
 type Cache struct {
 	seed    maphash.Seed
-	shards  [shards]shard
-	half    int // bytes of a generation of one shard
+	exact   [shards]shard // by text
+	normal  [shards]shard // by key; kept apart, since a text may look like another text's key
+	half    int           // bytes of a generation of one shard
 	scratch sync.Pool
 	parsing chan struct{}
 }
@@ -37,13 +38,13 @@ type shard struct {
 	_          [64]byte
 }
 
-// NewCache makes a cache of at most about maxBytes (at least 64 kB).
+// NewCache makes a cache of at most about maxBytes (at least 128 kB).
 func NewCache(maxBytes int) *Cache {
-	c := &Cache{seed: maphash.MakeSeed(), half: max(maxBytes, 64<<10) / shards / 2}
+	c := &Cache{seed: maphash.MakeSeed(), half: max(maxBytes, 128<<10) / shards / 4}
 	c.scratch.New = func() any { b := make([]byte, 0, 1024); return &b }
 	c.parsing = make(chan struct{}, maxParsers)
-	for i := range c.shards {
-		c.shards[i].young = make(map[string]*Info)
+	for i := range shards {
+		c.exact[i].young, c.normal[i].young = make(map[string]*Info), make(map[string]*Info)
 	}
 	return c
 }
@@ -65,7 +66,7 @@ func (c *Cache) analyze(sql string, borrowed bool) *Info {
 		return c.parse(sql, borrowed)
 	}
 	h := maphash.String(c.seed, sql)
-	exact := &c.shards[h%shards]
+	exact := &c.exact[h%shards]
 	if i := exact.get(sql, c.half); i != nil {
 		return i
 	}
@@ -76,7 +77,7 @@ func (c *Cache) analyze(sql string, borrowed bool) *Info {
 	var s *shard
 	if ok && constants {
 		k := unsafe.String(unsafe.SliceData(key), len(key))
-		s = &c.shards[maphash.String(c.seed, k)%shards]
+		s = &c.normal[maphash.String(c.seed, k)%shards]
 		if i := s.get(k, c.half); i != nil {
 			return i
 		}

@@ -34,6 +34,9 @@ func classify(node *pg.Node, text string) Statement {
 	case *pg.VariableShowStmt:
 		st.Kind, st.Read, st.SessionSettings = Show, true, true
 		st.Name = lower(n.GetName())
+		if st.Name == "transaction_read_only" || st.Name == "in_hot_standby" {
+			st.Read, st.Reason = false, "SHOW "+st.Name+" asks for the server's role"
+		}
 	case *pg.ExplainStmt:
 		explain(&st, n, &f)
 	case *pg.CopyStmt:

@@ -56,6 +56,9 @@ var effects = func() map[string]effect {
 		pg_stat_reset_subscription_stats pg_stat_reset_backend_stats pg_stat_clear_snapshot pg_stat_force_next_flush
 		pg_stat_statements_reset pg_prewarm pg_sync_replication_slots pg_restore_relation_stats
 		pg_restore_attribute_stats pg_clear_relation_stats pg_clear_attribute_stats`)
+	// Drivers ask for the role to find out whether they may write (target_session_attrs, targetServerType); through a
+	// router they may, as on the primary. SHOW transaction_read_only is treated alike.
+	add(effect{does: "asks for the server's role"}, `pg_is_in_recovery`)
 	add(effect{does: "keeps its state in the session", pin: "base backup"},
 		`pg_backup_start pg_backup_stop pg_start_backup pg_stop_backup`)
 	add(effect{does: "keeps its state in the session", pin: "replication origin"}, `pg_replication_origin_session_setup
@@ -94,10 +97,9 @@ func effectOf(name string) (effect, bool) {
 // harmless are volatile functions of PostgreSQL that any server may answer: they give a number, the time, a fresh
 // identifier or the state of the server that is asked, or wait.
 //
-// pg_sleep is one of them: it changes nothing, and a standby is the better place to wait. pg_is_in_recovery,
-// inet_server_port and their like tell which server has answered, so they are answered wherever the read goes.
+// pg_sleep is one of them: it changes nothing, and a standby is the better place to wait.
 var harmless = words(`random random_normal clock_timestamp timeofday gen_random_uuid uuidv4 uuidv7 pg_sleep pg_sleep_for
-	pg_sleep_until current_query pg_is_in_recovery pg_last_wal_receive_lsn pg_last_wal_replay_lsn
+	pg_sleep_until current_query pg_last_wal_receive_lsn pg_last_wal_replay_lsn
 	pg_last_xact_replay_timestamp pg_is_wal_replay_paused pg_get_wal_replay_pause_state pg_relation_size pg_table_size
 	pg_indexes_size pg_total_relation_size pg_database_size pg_tablespace_size pg_partition_tree pg_partition_ancestors
 	pg_collation_actual_version pg_database_collation_actual_version pg_control_system pg_control_init

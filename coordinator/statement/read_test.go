@@ -21,7 +21,7 @@ func catalog() *statement.Catalog {
 	}
 	add("pg_catalog", "", false, false, "count lower upper now coalesce inet_server_port current_setting sum row_number "+
 		"generate_series version format_type unnest pg_backend_pid timezone")
-	add("pg_catalog", "", false, true, "random clock_timestamp gen_random_uuid nextval pg_sleep set_config pg_is_in_recovery")
+	add("pg_catalog", "", false, true, "random clock_timestamp gen_random_uuid nextval pg_sleep set_config pg_is_in_recovery pg_last_wal_replay_lsn")
 	add("pg_catalog", "", true, false, "= < > + - ~~ ||")
 	add("public", "uuid-ossp", false, true, "uuid_generate_v4")
 	add("public", "", false, true, "invoice upper")
@@ -37,7 +37,7 @@ func TestReadsGoAnywhere(t *testing.T) {
 		"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5) SELECT sum(i) FROM n",
 		"SELECT * FROM a JOIN b USING (id) UNION SELECT * FROM c ORDER BY 1 LIMIT 5 OFFSET 2",
 		"(SELECT 1) UNION (SELECT 2)", "SELECT random()", "SELECT pg_catalog.random(), now(), clock_timestamp()",
-		"SELECT gen_random_uuid()", "SELECT pg_sleep(0.1)", "SELECT pg_is_in_recovery(), inet_server_port()",
+		"SELECT gen_random_uuid()", "SELECT pg_sleep(0.1)", "SELECT pg_last_wal_replay_lsn(), inet_server_port()",
 		"SELECT 'insert into t values (1)'", "SELECT 1 -- FOR UPDATE", "SELECT 1 /* nextval('s') */",
 		`SELECT "for update" FROM "insert"`, "SELECT $$ delete from t $$", "SELECT tax(price) FROM items",
 		"SELECT uuid_generate_v4()", "SELECT pg_catalog.upper('x')",
@@ -133,6 +133,9 @@ func TestEverythingElseGoesToThePrimary(t *testing.T) {
 		{"ending backends", "SELECT pg_terminate_backend(1)", "acts on one server"},
 		{"assigning a transaction number", "SELECT txid_current()", "assigns a transaction number"},
 		{"temporary schema", "SELECT * FROM pg_temp.x", "temporary object"},
+		{"a sequence as a table", "SELECT last_value FROM s", "a sequence"},
+		{"a driver that asks for the role", "SELECT pg_catalog.pg_is_in_recovery()", "asks for the server's role"},
+		{"another driver", "SHOW transaction_read_only", "asks for the server's role"},
 		{"zero byte", "SELECT 1\x00; DROP TABLE t", "zero byte"},
 	} {
 		ok, why := statement.Analyze(c.sql).Read(catalog())

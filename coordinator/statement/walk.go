@@ -73,6 +73,8 @@ func (f *findings) visit(m proto.Message, top bool) {
 		f.operator(n.GetUseOp())
 	case *pg.RangeVar:
 		f.relation(n)
+	case *pg.ColumnRef:
+		f.column(n)
 	case *pg.InsertStmt:
 		f.change("INSERT", top)
 	case *pg.UpdateStmt:
@@ -143,6 +145,15 @@ func (f *findings) relation(n *pg.RangeVar) {
 	}
 	if s := n.GetSchemaname(); (s == "" || s == "pg_catalog") && showsOneServer(n.GetRelname()) {
 		f.oneServer = n.GetRelname()
+	}
+}
+
+// column looks for the columns of a sequence read as a table: a standby sees its position ahead of the primary's, because the
+// log is written some values in advance (SEQ_LOG_VALS in src/backend/commands/sequence.c).
+func (f *findings) column(n *pg.ColumnRef) {
+	switch _, name := qualified(n.GetFields()); name {
+	case "last_value", "log_cnt", "is_called":
+		f.oneServer = "a sequence (" + name + ")"
 	}
 }
 
