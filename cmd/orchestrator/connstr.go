@@ -42,18 +42,21 @@ type connection struct {
 
 // connstrOptions are the flags that choose a connection.
 type connstrOptions struct {
-	readOnly, direct bool
-	group            string
-	user, database   string
+	readOnly, direct, admin bool
+	group                   string
+	user, database          string
 }
 
 func (o *connstrOptions) add(a *app, cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVar(&o.readOnly, "read-only", false, "for reading only: the router sends everything to standbys that are fresh enough")
 	f.BoolVar(&o.direct, "direct", false, "to the servers themselves, past the router")
+	f.BoolVar(&o.admin, "admin", false, "to the router's admin console, for SHOW and RELOAD")
 	f.StringVar(&o.group, "group", "0", "group whose servers are meant, with --direct")
 	f.StringVar(&o.user, "user", secret.SuperuserRole, "role to connect as")
 	f.StringVar(&o.database, "database", "", "database to connect to (default: that of the spec)")
+	cmd.MarkFlagsMutuallyExclusive("admin", "direct")
+	cmd.MarkFlagsMutuallyExclusive("admin", "read-only")
 	complete(cmd, "user", cobra.NoFileCompletions)
 	complete(cmd, "database", cobra.NoFileCompletions)
 	complete(cmd, "group", a.completeFrom(groupNames))
@@ -81,7 +84,8 @@ func newConnstrCommand(a *app) *cobra.Command {
 		Example: `  psql "$(orchestrator connstr)"
   pgbench -i "$(orchestrator connstr)"
   orchestrator connstr --read-only --uri
-  psql "$(orchestrator connstr --direct --group 1)"`,
+  psql "$(orchestrator connstr --direct --group 1)"
+  psql "$(orchestrator connstr --admin)" -c 'SHOW nodes'`,
 		Args: noArgs,
 	}
 	o.add(a, cmd)
@@ -126,14 +130,20 @@ func (a *app) connection(h *handle, o connstrOptions, showPassword bool) (connec
 		return connection{}, err
 	}
 	var c connection
-	if o.direct {
+	switch {
+	case o.direct:
 		group, err := findGroup(spec, o.group)
 		if err != nil {
 			return connection{}, err
 		}
 		c = directConnection(h.Snapshot, group, o.readOnly)
-	} else {
-		c = a.routerConnection(h, spec)
+	case o.admin:
+		c = a.routerConnection(h, spec.Router.Admin, func(r cluster.RouterStatus) string { return r.Admin })
+	default:
+		c = a.routerConnection(h, spec.Router.Listen, func(r cluster.RouterStatus) string { return r.Listen })
+	}
+	if len(c.Hosts) == 0 {
+		return connection{}, errNoAddress
 	}
 	c.User, c.Database = o.user, spec.PostgreSQL.Database
 	if o.database != "" {
@@ -211,40 +221,48 @@ func boolInt(b bool) int {
 	return 0
 }
 
-// routerConnection lists the routers that are running, or else the address that the spec gives them.
-func (a *app) routerConnection(h *handle, spec cluster.Spec) connection {
+// routerConnection lists one address of each router that is running, or else the one that the spec gives them.
+func (a *app) routerConnection(h *handle, configured string, of func(cluster.RouterStatus) string) connection {
 	var c connection
+	everywhere := false
 	for _, id := range slices.Sorted(maps.Keys(h.Snapshot.Routers)) {
-		c.addRouter(h.Snapshot.Routers[id].Listen)
+		everywhere = c.addRouter(of(h.Snapshot.Routers[id])) || everywhere
 	}
-	if len(c.Hosts) == 0 {
-		c.addRouter(spec.Router.Listen)
+	if len(h.Snapshot.Routers) == 0 {
+		everywhere = c.addRouter(configured)
 		if !h.Local {
 			fmt.Fprintln(a.stderr, "note: no router is running; this is the address that the spec gives it")
 		}
 	}
+	if everywhere && !h.Local {
+		fmt.Fprintln(a.stderr, "note: the router listens on every address of its host; elsewhere, put the host's name in place of "+loopback)
+	}
 	return c
 }
 
-// addRouter adds a listener's address. One on every address of its host is reached on this host by loopback.
-func (c *connection) addRouter(listen string) {
+// loopback is where a listener on every address of this host is reached.
+const loopback = "127.0.0.1"
+
+// addRouter adds a listener's address, unless it is off, and tells whether it is on every address of its host.
+func (c *connection) addRouter(listen string) (everywhere bool) {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
-		return
+		return false
 	}
 	n, err := strconv.Atoi(port)
 	if err != nil {
-		return
+		return false
 	}
 	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
-		host = "127.0.0.1"
+		host, everywhere = loopback, true
 	}
 	for i := range c.Hosts {
 		if c.Hosts[i] == host && c.Ports[i] == n {
-			return
+			return everywhere
 		}
 	}
 	c.Hosts, c.Ports = append(c.Hosts, host), append(c.Ports, n)
+	return everywhere
 }
 
 // routerConnstr is the string to the router of a cluster on this machine.
@@ -319,5 +337,5 @@ func (c connection) uri() string {
 	return b.String()
 }
 
-// errNoAddress: nobody said where to connect to.
-var errNoAddress = errors.New("no address is known to connect to")
+// errNoAddress: the router, or its console, is switched off.
+var errNoAddress = errors.New("no address is known to connect to: it is off in the spec (router.listen, router.admin)")

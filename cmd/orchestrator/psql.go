@@ -30,7 +30,8 @@ func newPsqlCommand(a *app) *cobra.Command {
 		Example: `  orchestrator psql
   orchestrator psql -c 'SELECT inet_server_port()'
   orchestrator psql --read-only -d shop -f report.sql
-  orchestrator psql --direct --group 1`,
+  orchestrator psql --direct --group 1
+  orchestrator psql --admin -c 'SHOW lag'`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	o.add(a, cmd)
@@ -52,9 +53,6 @@ func newPsqlCommand(a *app) *cobra.Command {
 		h.Close()
 		if err != nil {
 			return err
-		}
-		if len(c.Hosts) == 0 {
-			return errNoAddress
 		}
 		if err := a.exec(path, append([]string{"psql"}, args...), c.environ(a.environ())); err != nil {
 			return fmt.Errorf("run %s: %w", path, err)

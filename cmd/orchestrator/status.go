@@ -51,7 +51,7 @@ func newStatusCommand(a *app) *cobra.Command {
 		}
 		defer h.Close()
 		if watch {
-			return a.watch(ctx, h, func(snap cluster.Snapshot) error { return a.emitReport(o, h.report(ctx, snap, time.Now())) })
+			return a.watch(ctx, h, o, func(snap cluster.Snapshot) error { return a.emitReport(o, h.report(ctx, snap, time.Now())) })
 		}
 		r := h.report(ctx, h.Snapshot, time.Now())
 		if err := a.emitReport(o, r); err != nil {
@@ -149,7 +149,7 @@ func paintLevel(cell string) color {
 const watchEvery = time.Second
 
 // watch prints the state at once and after every change, until ctx ends, which is no error.
-func (a *app) watch(ctx context.Context, h *handle, show func(cluster.Snapshot) error) error {
+func (a *app) watch(ctx context.Context, h *handle, o *output, show func(cluster.Snapshot) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	pause := time.NewTimer(0)
@@ -168,7 +168,7 @@ func (a *app) watch(ctx context.Context, h *handle, show func(cluster.Snapshot) 
 			if !ok {
 				return nil
 			}
-			if err := a.beginFrame(); err != nil {
+			if err := a.beginFrame(o); err != nil {
 				return err
 			}
 			if err := show(snap); err != nil {
@@ -179,12 +179,17 @@ func (a *app) watch(ctx context.Context, h *handle, show func(cluster.Snapshot) 
 	}
 }
 
-// beginFrame clears a terminal; elsewhere a line tells the frames apart.
-func (a *app) beginFrame() error {
-	if isTerminal(a.stdout) {
-		_, err := io.WriteString(a.stdout, "\x1b[H\x1b[2J")
-		return err
+// beginFrame clears a terminal; elsewhere a line tells the frames apart, where the form of the output allows one.
+func (a *app) beginFrame(o *output) error {
+	var err error
+	switch {
+	case o.value == outJSON:
+	case o.value == outYAML:
+		_, err = io.WriteString(a.stdout, "---\n")
+	case isTerminal(a.stdout):
+		_, err = io.WriteString(a.stdout, "\x1b[H\x1b[2J")
+	default:
+		_, err = fmt.Fprintf(a.stdout, "--- %s\n", time.Now().UTC().Format(time.RFC3339))
 	}
-	_, err := fmt.Fprintf(a.stdout, "--- %s\n", time.Now().UTC().Format(time.RFC3339))
 	return err
 }

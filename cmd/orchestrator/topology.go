@@ -90,7 +90,7 @@ func newTopologyCommand(a *app) *cobra.Command {
 			return a.emit(o, t, t.sheets)
 		}
 		if watch {
-			return a.watch(cmd.Context(), h, show)
+			return a.watch(cmd.Context(), h, o, show)
 		}
 		return show(h.Snapshot)
 	}
