@@ -285,21 +285,29 @@ func (a *app) readyText(spec cluster.Spec, dir string) string {
 			workers++
 		}
 	}
+	plain := *a
+	plain.global.DataDir = ""
 	flag := ""
-	switch def := *a; {
-	case a.global.DataDir != "":
+	if def, err := plain.dataDir(); err != nil || def != dir {
 		flag = " --data-dir " + dir
-	case def.global.Cluster != defaultCluster:
+	} else if a.global.Cluster != defaultCluster {
 		flag = " --cluster " + a.global.Cluster
 	}
 	return fmt.Sprintf(`
-The cluster %q is up: %d coordinators, %d worker groups.
+The cluster %q is up: %s, %s.
 
   psql               orchestrator psql%s
   any other client   %s
   look at it         orchestrator status%s, orchestrator topology%s
   stop it            orchestrator down%s
-`, spec.Name, coordinators, workers, flag, routerConnstr(spec, dir), flag, flag, flag)
+`, spec.Name, counted(coordinators, "coordinator"), counted(workers, "worker group"), flag, routerConnstr(spec, dir), flag, flag, flag)
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // reportRunning waits until a cluster that another process runs is ready, and says how to use it.

@@ -132,7 +132,11 @@ func (a *app) makeDataDir(dir string) error {
 	entries, err := os.ReadDir(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		if err := os.MkdirAll(dir, 0o711); err != nil {
+		mode := os.FileMode(0o700)
+		if a.euid == 0 {
+			mode = 0o711 // the servers' account passes through
+		}
+		if err := os.MkdirAll(dir, mode); err != nil {
 			return fmt.Errorf("make the data folder: %w; choose another one with --data-dir", err)
 		}
 		return nil
