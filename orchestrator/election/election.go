@@ -39,9 +39,9 @@ func Campaign(ctx context.Context, s store.Store, id string, ttl time.Duration, 
 		o(c)
 	}
 	for ctx.Err() == nil {
-		t, err := c.wait(ctx)
-		if err != nil {
-			break // ctx has ended
+		t, won := c.wait(ctx)
+		if !won {
+			break
 		}
 		again, err := c.rule(ctx, t)
 		if !again {
@@ -78,8 +78,8 @@ func trust(ttl time.Duration) time.Duration {
 	return ttl - min(max(ttl/10, 100*time.Millisecond), time.Second)
 }
 
-// wait returns when the election is won; an error means that ctx has ended.
-func (c *campaign) wait(ctx context.Context) (tenure, error) {
+// wait returns when the election is won, or false when ctx has ended.
+func (c *campaign) wait(ctx context.Context) (tenure, bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	states := c.s.Watch(ctx)
@@ -91,11 +91,11 @@ func (c *campaign) wait(ctx context.Context) (tenure, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return tenure{}, ctx.Err()
+			return tenure{}, false
 		case st, ok := <-states:
 			if !ok {
 				<-ctx.Done()
-				return tenure{}, ctx.Err()
+				return tenure{}, false
 			}
 			vacant = st.Items[state.Leader].Created == 0
 		case <-retry:
@@ -106,7 +106,7 @@ func (c *campaign) wait(ctx context.Context) (tenure, error) {
 		t, err := c.claim(ctx)
 		switch {
 		case err == nil:
-			return t, nil
+			return t, true
 		case errors.Is(err, store.ErrConflict):
 			vacant = false // another was quicker; the watch tells when the key goes
 		case ctx.Err() == nil && !down:

@@ -42,6 +42,7 @@ type reign struct {
 
 // stand starts a candidate whose lead does nothing until its ctx ends.
 func stand(t *testing.T, s store.Store, id string) *candidate {
+	t.Helper()
 	c := &candidate{id: id, done: make(chan error, 1), led: make(chan reign, 100)}
 	ctx, cancel := context.WithCancel(t.Context())
 	c.cancel = cancel
@@ -127,7 +128,7 @@ func TestACutOffLeaderStopsBeforeItsLeaseCanHaveRunOut(t *testing.T) {
 		cutAt := time.Now()
 		<-first.ctx.Done()
 		ended := time.Now()
-		assert.ErrorIs(t, context.Cause(first.ctx), ErrWindow)
+		require.ErrorIs(t, context.Cause(first.ctx), ErrWindow)
 		second := b.leads(t, 2*ttl)
 		assert.Greater(t, second.since, ended, "the old leader must have stopped before the new one begins")
 		assert.LessOrEqual(t, second.since.Sub(cutAt), ttl)
@@ -208,7 +209,7 @@ func TestAFrozenLeaderIsRefusedByTheFence(t *testing.T) {
 		_, err = asleep.Commit(t.Context(), tx("late"))
 		require.ErrorIs(t, err, store.ErrConflict)
 		require.ErrorIs(t, err, ErrLost)
-		assert.ErrorIs(t, context.Cause(asleep.ctx), ErrLost, "it has learned that it is over")
+		require.ErrorIs(t, context.Cause(asleep.ctx), ErrLost, "it has learned that it is over")
 		st, err := s.Load(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, "young", string(st.Items[state.Group(0)].Value))

@@ -25,6 +25,7 @@ type span struct {
 
 // trial runs candidates with the given fates for a minute and reports what broke the rules, "" if nothing did.
 func trial(t *testing.T, all [][]storetest.Fate, ttl time.Duration) (problem string, reigns int) {
+	t.Helper()
 	s := memstore.New()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

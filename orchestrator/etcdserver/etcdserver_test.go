@@ -91,7 +91,7 @@ func (p *process) kill() {
 
 func shortDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "mc")
+	dir, err := os.MkdirTemp("", "mc") //nolint:usetesting // the names of tests make paths too long for a socket
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
@@ -183,8 +183,8 @@ func TestASecondServerInTheSameFolderIsRefused(t *testing.T) {
 	p := run(t, dir)
 	_, err := etcdserver.Start(t.Context(), etcdserver.Config{Dir: dir})
 	require.ErrorIs(t, err, etcdserver.ErrInUse)
-	assert.ErrorContains(t, err, strconv.Itoa(p.cmd.Process.Pid))
-	assert.ErrorContains(t, err, dir)
+	require.ErrorContains(t, err, strconv.Itoa(p.cmd.Process.Pid))
+	require.ErrorContains(t, err, dir)
 	// The first one has kept its sockets.
 	where, err := etcdserver.Endpoint(dir)
 	require.NoError(t, err)
@@ -312,16 +312,20 @@ func TestWhatIsInTheWayIsNamed(t *testing.T) {
 		want    string
 	}{
 		"a file where the folder should be": {func(t *testing.T, dir string) {
+			t.Helper()
 			require.NoError(t, os.WriteFile(dir, nil, 0o600))
 		}, "is not a folder"},
 		"a link where the folder should be": {func(t *testing.T, dir string) {
+			t.Helper()
 			require.NoError(t, os.Symlink(t.TempDir(), dir))
 		}, "is not a folder"},
 		"a file where a socket should be": {func(t *testing.T, dir string) {
+			t.Helper()
 			require.NoError(t, os.MkdirAll(filepath.Join(dir, "run"), 0o700))
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "run", "client.sock"), []byte("precious"), 0o600))
 		}, "is no socket"},
 		"a folder of another user": {func(t *testing.T, dir string) {
+			t.Helper()
 			if os.Geteuid() != 0 {
 				t.Skip("needs root to give a folder away")
 			}

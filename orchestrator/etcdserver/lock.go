@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// ErrInUse: another process runs the server of this folder.
+// ErrInUse means that another process runs the server of this folder.
 var ErrInUse = errors.New("the embedded etcd of this folder is already running")
 
 // lock takes the folder for this process; the kernel gives it back when the process ends, however it ends. etcd

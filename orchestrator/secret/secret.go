@@ -38,7 +38,7 @@ func (Secrets) String() string { return "(secrets)" }
 // GoString does so for %#v.
 func (Secrets) GoString() string { return "(secrets)" }
 
-// ErrWrongKey: what was sealed cannot be opened with this key (or was sealed for another cluster, or damaged;
+// ErrWrongKey means that what was sealed cannot be opened with this key (or was sealed for another cluster, or damaged;
 // the cipher cannot tell these apart).
 var ErrWrongKey = errors.New("wrong key")
 

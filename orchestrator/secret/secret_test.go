@@ -38,7 +38,7 @@ func TestAnythingElseThanTheSameKeyAndClusterIsRefusedPlainly(t *testing.T) {
 	require.NoError(t, err)
 	_, err = Open(NewKey(), "cluster-1", sealed)
 	require.ErrorIs(t, err, ErrWrongKey)
-	assert.ErrorContains(t, err, "the key file is not the one")
+	require.ErrorContains(t, err, "the key file is not the one")
 	_, err = Open(key, "cluster-2", sealed)
 	require.ErrorIs(t, err, ErrWrongKey)
 	for i := range sealed {
@@ -71,7 +71,7 @@ func TestPasswordsAreLongURLSafeAndDifferent(t *testing.T) {
 func TestSecretsAndKeysDoNotPrintThemselves(t *testing.T) {
 	s := Secrets{Superuser: "hunter2", Replication: "hunter2", Router: "hunter2", Owner: "hunter2"}
 	k := NewKey()
-	for _, text := range []string{fmt.Sprint(s), fmt.Sprintf("%+v", s), fmt.Sprintf("%#v", s), fmt.Sprintf("%v", &s), fmt.Sprintf("%s", s)} {
+	for _, text := range []string{fmt.Sprint(s), fmt.Sprintf("%+v", s), fmt.Sprintf("%#v", s), fmt.Sprintf("%v", &s), s.String()} {
 		assert.NotContains(t, text, "hunter2")
 	}
 	for _, text := range []string{fmt.Sprint(k), fmt.Sprintf("%+v", k), fmt.Sprintf("%#v", k), fmt.Sprintf("%x", k)} {
@@ -83,7 +83,7 @@ func TestTheKeyFileIsMadeOncePrivatelyAndReadAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "conf", "key")
 	_, err := LoadKey(path)
 	require.ErrorIs(t, err, fs.ErrNotExist)
-	assert.ErrorContains(t, err, path)
+	require.ErrorContains(t, err, path)
 	made, err := LoadOrCreateKey(path)
 	require.NoError(t, err)
 	info, err := os.Stat(path)

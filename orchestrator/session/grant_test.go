@@ -300,6 +300,7 @@ func TestNeverTwoPrimaries(t *testing.T) {
 }
 
 func primaries(t *testing.T, fates [][]storetest.Fate, moves []int, ttl time.Duration) (problem string, count int) {
+	t.Helper()
 	s := memstore.New()
 	var mu sync.Mutex
 	var all []tenancy

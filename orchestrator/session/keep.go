@@ -11,7 +11,7 @@ import (
 	"github.com/multicoord/multicoord/orchestrator/store"
 )
 
-// TakenError: another process lives under the key.
+// TakenError means that another process lives under the key.
 type TakenError struct {
 	Key   string
 	Value []byte
@@ -237,7 +237,7 @@ func (ss *Session) hold(ctx context.Context, h holding) error {
 func (ss *Session) check(ctx context.Context, h holding) error {
 	st, err := ss.s.Load(ctx)
 	if err != nil {
-		return nil // not known; the next renewal or commit asks again
+		return nil //nolint:nilerr // not known; the next renewal or commit asks again
 	}
 	it, ok := st.Items[ss.cfg.Key]
 	switch {

@@ -112,9 +112,9 @@ func TestASecondLiveOwnerIsRefusedByName(t *testing.T) {
 		_, err := Open(t.Context(), s, config(2))
 		var taken *TakenError
 		require.ErrorAs(t, err, &taken)
-		assert.ErrorContains(t, err, "agents/h1")
-		assert.ErrorContains(t, err, "pid 4711")
-		assert.ErrorContains(t, err, `host "h1"`)
+		require.ErrorContains(t, err, "agents/h1")
+		require.ErrorContains(t, err, "pid 4711")
+		require.ErrorContains(t, err, `host "h1"`)
 		assert.Equal(t, agent(4711), taken.Value)
 
 		waiting := config(2)

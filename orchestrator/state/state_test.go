@@ -127,7 +127,7 @@ func TestABrokenValueIsAnErrorThatNamesItsKey(t *testing.T) {
 			var broken *BrokenError
 			require.ErrorAs(t, err, &broken)
 			assert.Equal(t, c.key, broken.Key)
-			assert.ErrorContains(t, err, strconv.Quote(c.key))
+			require.ErrorContains(t, err, strconv.Quote(c.key))
 			assert.Equal(t, !c.decided, Usable(err))
 		})
 	}

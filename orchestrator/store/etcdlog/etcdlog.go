@@ -49,8 +49,7 @@ func (c *core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Checked
 
 func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	level := slogLevel(e.Level)
-	// zap's Core carries no context.
-	ctx := context.TODO()
+	ctx := context.TODO() //nolint:forbidigo // zap's Core carries none
 	if !c.handler.Enabled(ctx, level) {
 		return nil
 	}

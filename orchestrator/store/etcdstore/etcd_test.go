@@ -49,7 +49,7 @@ func embedded(t *testing.T) []string {
 // shortDir is a folder whose path leaves room for a socket.
 func shortDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "mc")
+	dir, err := os.MkdirTemp("", "mc") //nolint:usetesting // the names of tests make paths too long for a socket
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir

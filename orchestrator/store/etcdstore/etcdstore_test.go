@@ -20,19 +20,24 @@ import (
 	"github.com/multicoord/multicoord/orchestrator/store/storetest"
 )
 
+func opener(cfg etcdstore.Config) func(*testing.T) store.Store {
+	return func(t *testing.T) store.Store {
+		t.Helper()
+		return open(t, cfg)
+	}
+}
+
 func TestConformanceEmbedded(t *testing.T) {
 	t.Parallel()
 	where := embedded(t)
-	storetest.Run(t, func(t *testing.T) store.Store { return open(t, etcdstore.Config{Endpoints: where}) },
-		func(t *testing.T, f func(*testing.T)) { t.Parallel(); f(t) })
+	storetest.Run(t, opener(etcdstore.Config{Endpoints: where}), storetest.Parallel)
 }
 
 func TestConformanceThreeMembersOfTheDistribution(t *testing.T) {
 	t.Parallel()
 	cfg := etcdstore.Config{Endpoints: endpoints(external(t, 3, "http"))}
 	ready(t, cfg)
-	storetest.Run(t, func(t *testing.T) store.Store { return open(t, cfg) },
-		func(t *testing.T, f func(*testing.T)) { t.Parallel(); f(t) })
+	storetest.Run(t, opener(cfg), storetest.Parallel)
 }
 
 // Both stores give the same outcome and, up to the numbers of revisions, the same state for any sequence of commits.
@@ -219,7 +224,7 @@ func TestWatchGoesOnAfterEtcdWasKilledAndCompacted(t *testing.T) {
 	defer cancel()
 	_, err := s.Load(ctx)
 	require.ErrorIs(t, err, store.ErrUnavailable)
-	assert.ErrorContains(t, err, p.Endpoint)
+	require.ErrorContains(t, err, p.Endpoint)
 	p.start()
 	ready(t, cfg)
 
@@ -338,8 +343,8 @@ func TestNobodyThere(t *testing.T) {
 	began := time.Now()
 	_, err := etcdstore.Open(t.Context(), etcdstore.Config{Endpoints: []string{where}, Prefix: "/x"})
 	require.ErrorIs(t, err, store.ErrUnavailable)
-	assert.ErrorContains(t, err, where)
-	assert.ErrorContains(t, err, "connection refused")
+	require.ErrorContains(t, err, where)
+	require.ErrorContains(t, err, "connection refused")
 	assert.Less(t, time.Since(began), 3*time.Second, "a refused connection is not waited for")
 	_, err = etcdstore.Open(t.Context(), etcdstore.Config{Endpoints: []string{"unix:///nowhere/etcd.sock"}, Prefix: "/x"})
 	require.ErrorIs(t, err, store.ErrUnavailable)
@@ -382,7 +387,7 @@ func TestWrongConfigIsRefusedWithTheReason(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := etcdstore.Open(t.Context(), c.cfg)
 			require.ErrorContains(t, err, c.want)
-			assert.NotErrorIs(t, err, store.ErrUnavailable)
+			require.NotErrorIs(t, err, store.ErrUnavailable)
 			assert.NotContains(t, err.Error(), "secret")
 		})
 	}

@@ -110,11 +110,15 @@ func TestTLSWithClientCertificates(t *testing.T) {
 	}{
 		"the wrong CA": {func(c *etcdstore.Config) { c.CAFile = stranger.File }, "is not signed by " + stranger.File},
 		"no CA":        {func(c *etcdstore.Config) { c.CAFile = "" }, "is not signed by any CA that this host trusts"},
-		"no client certificate": {func(c *etcdstore.Config) { c.CertFile, c.KeyFile = "", "" },
-			"does not accept our client certificate (none given)"},
+		"no client certificate": {
+			func(c *etcdstore.Config) { c.CertFile, c.KeyFile = "", "" },
+			"does not accept our client certificate (none given)",
+		},
 		"an expired client certificate": {func(c *etcdstore.Config) { c.CertFile, c.KeyFile = old, oldKey }, old},
-		"a client certificate of another CA": {func(c *etcdstore.Config) { c.CertFile, c.KeyFile = foreign, foreignKey },
-			"does not accept our client certificate (" + foreign},
+		"a client certificate of another CA": {
+			func(c *etcdstore.Config) { c.CertFile, c.KeyFile = foreign, foreignKey },
+			"does not accept our client certificate (" + foreign,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := base
@@ -182,7 +186,7 @@ func TestUserAndPassword(t *testing.T) {
 			c.change(&cfg)
 			_, err := etcdstore.Open(t.Context(), cfg)
 			require.ErrorIs(t, err, store.ErrDenied)
-			assert.ErrorContains(t, err, c.want)
+			require.ErrorContains(t, err, c.want)
 			assert.NotContains(t, err.Error(), "mcpw")
 		})
 	}

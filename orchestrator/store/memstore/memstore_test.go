@@ -18,8 +18,5 @@ func TestConformance(t *testing.T) {
 }
 
 func TestConformanceInRealTime(t *testing.T) {
-	storetest.Run(t, func(*testing.T) store.Store { return memstore.New() }, func(t *testing.T, f func(*testing.T)) {
-		t.Parallel()
-		f(t)
-	})
+	storetest.Run(t, func(*testing.T) store.Store { return memstore.New() }, storetest.Parallel)
 }

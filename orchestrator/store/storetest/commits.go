@@ -1,3 +1,4 @@
+//nolint:thelper // these are the tests themselves, not helpers
 package storetest
 
 import (
@@ -44,8 +45,8 @@ func empty(t *testing.T, s store.Store) {
 func unfenced(t *testing.T, s store.Store) {
 	_, err := s.Commit(t.Context(), store.Tx{Put: []store.Put{put("a", "1")}})
 	require.Error(t, err)
-	assert.NotErrorIs(t, err, store.ErrConflict)
-	assert.NotErrorIs(t, err, store.ErrUnavailable)
+	require.NotErrorIs(t, err, store.ErrConflict)
+	require.NotErrorIs(t, err, store.ErrUnavailable)
 	assert.Empty(t, load(t, s).Items)
 }
 
@@ -59,7 +60,7 @@ func malformed(t *testing.T, s store.Store) {
 		"unknown kind":     {If: []store.Compare{{Key: "a", Kind: 7}}, Put: []store.Put{put("a", "1")}},
 	} {
 		_, err := s.Commit(t.Context(), tx)
-		assert.Error(t, err, name)
+		require.Error(t, err, name)
 	}
 	assert.Empty(t, load(t, s).Items)
 }
@@ -216,7 +217,8 @@ func increments(t *testing.T, s store.Store) {
 			for range each {
 				for {
 					st, err := s.Load(t.Context())
-					if !assert.NoError(t, err) {
+					if err != nil {
+						t.Errorf("load: %v", err)
 						return
 					}
 					it := st.Items["n"]
@@ -226,7 +228,7 @@ func increments(t *testing.T, s store.Store) {
 						break
 					}
 					if !errors.Is(err, store.ErrConflict) {
-						assert.NoError(t, err)
+						t.Errorf("commit: %v", err)
 						return
 					}
 				}
@@ -243,7 +245,7 @@ func endedContext(t *testing.T, s store.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	check := func(what string, err error) {
-		assert.ErrorIs(t, err, store.ErrUnavailable, what)
+		require.ErrorIs(t, err, store.ErrUnavailable, what)
 		assert.ErrorIs(t, err, context.Canceled, what)
 	}
 	_, err = s.Load(ctx)

@@ -1,3 +1,4 @@
+//nolint:thelper // these are the tests themselves, not helpers
 package storetest
 
 import (
@@ -61,7 +62,7 @@ func expiry(t *testing.T, s store.Store) {
 	makeOn(t, s, "agents/h", "1", l)
 	Next(t, states, has("agents/h", "1"))
 	Next(t, states, func(st store.State) bool { return len(st.Items) == 0 })
-	assert.ErrorIs(t, l.Renew(t.Context()), store.ErrLeaseLost)
+	require.ErrorIs(t, l.Renew(t.Context()), store.ErrLeaseLost)
 	assert.NoError(t, l.Revoke(t.Context()), "revoking a lost lease is no error")
 }
 

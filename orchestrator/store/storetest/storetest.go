@@ -2,6 +2,8 @@
 // lets tests of the layers above delay and break calls.
 //
 // Level: tests only.
+//
+//nolint:thelper // these are the tests themselves, not helpers
 package storetest
 
 import (
@@ -15,13 +17,19 @@ import (
 )
 
 // Run runs the suite. open gives an empty store of its own for each case; in runs a case (synctest.Test for stores that
-// live in memory, or func(t, f) { t.Parallel(); f(t) } for those that need real time).
+// live in memory, Parallel for those that need real time).
 func Run(t *testing.T, open func(*testing.T) store.Store, in func(*testing.T, func(*testing.T))) {
 	for name, test := range cases() {
 		t.Run(name, func(t *testing.T) {
 			in(t, func(t *testing.T) { test(t, open(t)) })
 		})
 	}
+}
+
+// Parallel runs a case in real time, beside the others.
+func Parallel(t *testing.T, test func(*testing.T)) {
+	t.Parallel()
+	test(t)
 }
 
 func cases() map[string]func(*testing.T, store.Store) {

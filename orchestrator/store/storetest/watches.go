@@ -1,3 +1,4 @@
+//nolint:thelper // these are the tests themselves, not helpers
 package storetest
 
 import (
