@@ -456,8 +456,9 @@ func TestANewAddressIsANewServer(t *testing.T) {
 
 func TestAPrimaryWhoseUnflushedEndWasLost(t *testing.T) {
 	s := newScene(t, reads())
-	for range 5 {
-		s.round(1000, 900, 900) // 1000 was never flushed, no standby has it
+	s.round(900, 900, 900)
+	for i := range 5 {
+		s.round(cluster.LSN(1000+10*i), 900, 900) // that was never flushed, no standby has it
 	}
 	s.round(950, 950, 900)
 	v := s.server("c2")
