@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/multicoord/multicoord/failover"
@@ -273,4 +274,28 @@ func TestAGuardThatDoesNotAnswerDoesNotHoldUpItsClient(t *testing.T) {
 	require.ErrorIs(t, c.SetDeadline(n.ctx(), 1, Now()), ErrNoAnswer, "of itself")
 	require.NoError(t, unix.Kill(n.pid, unix.SIGCONT))
 	require.NoError(t, c.Stop(n.ctx(), Fast, time.Second))
+}
+
+func TestNothingIsLeftOfAGuardInTheProcessThatStartedIt(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	n := newNode(t, "obedient", true)
+	open := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		require.NoError(t, err)
+		return len(fds)
+	}
+	before := 0
+	for i := range 4 {
+		c := n.launch(0, 0)
+		require.NoError(t, c.Stop(n.ctx(), Fast, time.Second))
+		require.True(t, Reap(n.pid, 5*time.Second))
+		require.NoError(t, os.Remove(n.dir+"/obedient"))
+		if i == 0 {
+			before = open() // the runtime has its own by now
+		}
+	}
+	require.LessOrEqual(t, open(), before)
+	below, err := descendants(os.Getpid())
+	require.NoError(t, err)
+	require.Empty(t, below)
 }

@@ -212,20 +212,21 @@ func (s *Server) stopped(ctx context.Context) error {
 // Stop stops the server and returns when all of it is gone. The guard escalates by itself after timeout (fast, immediate,
 // SIGKILL). Where no guard answers, processes of the data directory are ended without it. A stopped server is fine.
 func (s *Server) Stop(ctx context.Context, mode guard.StopMode, timeout time.Duration) error {
-	probe, cancel := context.WithTimeout(ctx, 2*time.Second)
-	client, err := s.Guard(probe)
-	cancel()
+	client, err := s.Guard(ctx)
+	if err == nil {
+		// All steps of the guard together take no longer, unless it does not run.
+		bounded, cancel := context.WithTimeout(ctx, 2*timeout+10*time.Second)
+		err = client.Stop(bounded, mode, timeout)
+		cancel()
+	}
 	switch {
 	case err == nil:
-		if err := client.Stop(ctx, mode, timeout); err != nil {
-			return s.errorf("%w", err)
-		}
 		s.reap(2 * time.Second)
 	case errors.Is(err, ErrNotRunning):
 	case ctx.Err() != nil:
 		return s.errorf("stop: %w", context.Cause(ctx))
 	default:
-		s.cfg.Log.Warn("the guard does not answer; stopping the server without it", "node", s.cfg.Node, "err", err)
+		s.cfg.Log.Warn("the guard does not do it; stopping the server without it", "node", s.cfg.Node, "err", err)
 	}
 	// Whatever is left has no guard, or one that does not answer.
 	if err := guard.EndProcesses(ctx, s.DataDir(), time.Second); err != nil {
