@@ -256,4 +256,15 @@ func (p *routerPart) Snapshot() cluster.Snapshot {
 }
 
 // Router implements console.Source.
-func (p *routerPart) Router() console.View { return viewOf(p.id, p.router.Stats()) }
+func (p *routerPart) Router() console.View {
+	v := viewOf(p.id, p.router.Stats())
+	v.Route = func(ctx context.Context, sql string) ([]console.Routed, error) {
+		routed, err := p.router.Explain(ctx, sql)
+		out := make([]console.Routed, len(routed))
+		for i, r := range routed {
+			out[i] = console.Routed(r)
+		}
+		return out, err
+	}
+	return v
+}
