@@ -102,8 +102,10 @@ func TestWhereAReadGoes(t *testing.T) {
 		{rule: "excluded", table: one, r: route.Request{Exclude: []string{"c2"}}, want: "c1", diverted: true},
 		{rule: "another one excluded", table: one, r: route.Request{Exclude: []string{"c3"}}, want: "c2"},
 		{rule: "own write not located", table: one, r: route.Request{Consistency: cluster.Session, Token: wrote()}, want: "c1"},
-		{rule: "own write not located, whatever the fallback", table: one,
-			r: route.Request{Consistency: cluster.Session, Token: wrote()}, fallback: cluster.FallbackError, want: "c1"},
+		{
+			rule: "own write not located, whatever the fallback", table: one,
+			r: route.Request{Consistency: cluster.Session, Token: wrote()}, fallback: cluster.FallbackError, want: "c1",
+		},
 		{rule: "own write not located, no primary", table: alone, r: route.Request{Token: wrote()}, err: route.ErrNoPrimary, wait: true},
 		{rule: "eventual does not care", table: one, r: route.Request{Consistency: cluster.Eventual, Token: wrote()}, want: "c2"},
 		{rule: "a table that nobody renews", table: one, r: route.Request{Now: time.Unix(1100, 0)}, want: "c1", diverted: true},

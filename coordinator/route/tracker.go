@@ -141,15 +141,14 @@ func (t *Tracker) Table(now time.Time) *Table {
 		}
 	}
 	tb.Standbys = tb.Servers
-	switch {
-	case t.primary == "":
+	if t.primary == "" {
 		tb.PrimaryReason = "no primary is agreed on"
-	default:
-		tb.Standbys = tb.Servers[1:]
-		tb.PrimaryReason = tb.Servers[0].Reason
-		if tb.Servers[0].Eligible {
-			tb.Primary = &tb.Servers[0]
-		}
+		return tb
+	}
+	tb.Standbys = tb.Servers[1:]
+	tb.PrimaryReason = tb.Servers[0].Reason
+	if tb.Servers[0].Eligible {
+		tb.Primary = &tb.Servers[0]
 	}
 	return tb
 }

@@ -34,6 +34,7 @@ func TestWithPostgreSQL(t *testing.T) {
 }
 
 func carriedSettings(t *testing.T, env *testenv.Env, one, other *pgx.Conn) {
+	t.Helper()
 	shows := func(c *pgx.Conn, name string) string {
 		query := "SHOW \"" + strings.ReplaceAll(name, ".", `"."`) + `"`
 		switch name {
@@ -64,6 +65,7 @@ func carriedSettings(t *testing.T, env *testenv.Env, one, other *pgx.Conn) {
 }
 
 func databaseCatalog(t *testing.T, env *testenv.Env, c *pgx.Conn) {
+	t.Helper()
 	_, err := c.Exec(context.Background(), `
 		CREATE SCHEMA app;
 		CREATE FUNCTION app.steady(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
@@ -123,6 +125,7 @@ func databaseCatalog(t *testing.T, env *testenv.Env, c *pgx.Conn) {
 
 // readsRunReadOnly: what is surely a read is accepted by PostgreSQL where nothing may be written.
 func readsRunReadOnly(t *testing.T, env *testenv.Env, c *pgx.Conn) {
+	t.Helper()
 	testenv.Exec(env, c, "CREATE TABLE t (id int PRIMARY KEY, a int, b text)")
 	testenv.Exec(env, c, "CREATE SEQUENCE s")
 	rows, err := c.Query(context.Background(), sql.StatementFunctions)

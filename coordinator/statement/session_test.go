@@ -98,8 +98,10 @@ func TestTransactionControl(t *testing.T) {
 	}{
 		{"BEGIN", statement.Statement{Kind: statement.Begin}},
 		{"START TRANSACTION READ ONLY", statement.Statement{Kind: statement.Begin, ReadOnly: &yes}},
-		{"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE",
-			statement.Statement{Kind: statement.Begin, ReadOnly: &no, Isolation: "repeatable read"}},
+		{
+			"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE",
+			statement.Statement{Kind: statement.Begin, ReadOnly: &no, Isolation: "repeatable read"},
+		},
 		{"END", statement.Statement{Kind: statement.Commit}},
 		{"COMMIT AND CHAIN", statement.Statement{Kind: statement.Commit, Chain: true}},
 		{"ABORT", statement.Statement{Kind: statement.Rollback}},
@@ -109,8 +111,10 @@ func TestTransactionControl(t *testing.T) {
 		{"RELEASE a", statement.Statement{Kind: statement.Release, Name: "a"}},
 		{"PREPARE TRANSACTION 'g'", statement.Statement{Kind: statement.PrepareTransaction, Name: "g"}},
 		{"SET TRANSACTION READ ONLY", statement.Statement{Kind: statement.Set, Name: "transaction", Local: true, ReadOnly: &yes}},
-		{"SET LOCAL transaction_read_only = off",
-			statement.Statement{Kind: statement.Set, Name: "transaction_read_only", Local: true, ReadOnly: &no}},
+		{
+			"SET LOCAL transaction_read_only = off",
+			statement.Statement{Kind: statement.Set, Name: "transaction_read_only", Local: true, ReadOnly: &no},
+		},
 	} {
 		st := one(t, c.sql)
 		got := statement.Statement{

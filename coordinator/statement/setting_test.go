@@ -18,8 +18,10 @@ var setForms = []struct{ sql, name, value, carried string }{
 	{"SET random_page_cost = 1.25", "random_page_cost", "1.25", `SET "random_page_cost" TO '1.25'`},
 	{"SET extra_float_digits = -3", "extra_float_digits", "-3", `SET "extra_float_digits" TO '-3'`},
 	{"SET search_path = public", "search_path", "public", `SET "search_path" TO 'public'`},
-	{`SET search_path TO "A b", Lower, 'x,y', "$user", "q""r"`, "search_path", `A b, lower, x,y, $user, q"r`,
-		`SET "search_path" TO 'A b', 'lower', 'x,y', '$user', 'q"r'`},
+	{
+		`SET search_path TO "A b", Lower, 'x,y', "$user", "q""r"`, "search_path", `A b, lower, x,y, $user, q"r`,
+		`SET "search_path" TO 'A b', 'lower', 'x,y', '$user', 'q"r'`,
+	},
 	{"SET search_path = ''", "search_path", "", `SET "search_path" TO ''`},
 	{"SET SCHEMA 'public'", "search_path", "public", `SET "search_path" TO 'public'`},
 	{"SET DateStyle = ISO, DMY", "datestyle", "iso, dmy", `SET "datestyle" TO 'iso', 'dmy'`},
@@ -31,31 +33,45 @@ var setForms = []struct{ sql, name, value, carried string }{
 	{"SET TIME ZONE DEFAULT", "timezone", "", `SET "timezone" TO DEFAULT`},
 	{"SET NAMES 'LATIN1'", "client_encoding", "LATIN1", `SET "client_encoding" TO 'LATIN1'`},
 	{"SET NAMES", "client_encoding", "", `SET "client_encoding" TO DEFAULT`},
-	{"SET application_name = E'it''s \\\\ here'", "application_name", `it's \ here`,
-		`SET "application_name" TO E'it''s \\ here'`},
+	{
+		"SET application_name = E'it''s \\\\ here'", "application_name", `it's \ here`,
+		`SET "application_name" TO E'it''s \\ here'`,
+	},
 	{"SET my.own = 'v'", "my.own", "v", `SET "my"."own" TO 'v'`},
 	{"SET ROLE pg_monitor", "role", "pg_monitor", `SET "role" TO 'pg_monitor'`},
 	{"SET ROLE NONE", "role", "none", `SET "role" TO 'none'`},
-	{"SET SESSION AUTHORIZATION pg_monitor", "session_authorization", "pg_monitor",
-		`SET "session_authorization" TO 'pg_monitor'`},
+	{
+		"SET SESSION AUTHORIZATION pg_monitor", "session_authorization", "pg_monitor",
+		`SET "session_authorization" TO 'pg_monitor'`,
+	},
 	{"SET SESSION AUTHORIZATION DEFAULT", "session_authorization", "", `SET "session_authorization" TO DEFAULT`},
 	{"SET XML OPTION DOCUMENT", "xmloption", "DOCUMENT", `SET "xmloption" TO 'DOCUMENT'`},
 	{"SET work_mem TO DEFAULT", "work_mem", "", `SET "work_mem" TO DEFAULT`},
-	{"SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "default_transaction_read_only", "on",
-		`SET default_transaction_read_only TO 'on'`},
-	{"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ", "default_transaction_isolation",
-		"repeatable read", `SET default_transaction_isolation TO 'repeatable read'`},
-	{"SET SESSION CHARACTERISTICS AS TRANSACTION NOT DEFERRABLE", "default_transaction_deferrable", "off",
-		`SET default_transaction_deferrable TO 'off'`},
+	{
+		"SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "default_transaction_read_only", "on",
+		`SET default_transaction_read_only TO 'on'`,
+	},
+	{
+		"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ", "default_transaction_isolation",
+		"repeatable read", `SET default_transaction_isolation TO 'repeatable read'`,
+	},
+	{
+		"SET SESSION CHARACTERISTICS AS TRANSACTION NOT DEFERRABLE", "default_transaction_deferrable", "off",
+		`SET default_transaction_deferrable TO 'off'`,
+	},
 	{"RESET work_mem", "work_mem", "", `RESET "work_mem"`},
 	{"RESET TIME ZONE", "timezone", "", `RESET "timezone"`},
 	{"RESET ROLE", "role", "", `RESET "role"`},
 	{"RESET SESSION AUTHORIZATION", "session_authorization", "", `RESET "session_authorization"`},
 	{"RESET ALL", "all", "", "RESET ALL"},
-	{"SELECT set_config('work_mem', '7MB', false)", "work_mem", "7MB",
-		`SELECT pg_catalog.set_config('work_mem', '7MB', false)`},
-	{"SELECT pg_catalog.set_config('search_path', '', false)", "search_path", "",
-		`SELECT pg_catalog.set_config('search_path', '', false)`},
+	{
+		"SELECT set_config('work_mem', '7MB', false)", "work_mem", "7MB",
+		`SELECT pg_catalog.set_config('work_mem', '7MB', false)`,
+	},
+	{
+		"SELECT pg_catalog.set_config('search_path', '', false)", "search_path", "",
+		`SELECT pg_catalog.set_config('search_path', '', false)`,
+	},
 }
 
 func TestSettingsAreCarriedInCanonicalForm(t *testing.T) {
@@ -89,8 +105,10 @@ func TestSeveralSettingsOfOneStatement(t *testing.T) {
 	st := one(t, "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE, DEFERRABLE")
 	require.Empty(t, st.SetSQL)
 	require.Equal(t, []statement.Setting{
-		{Name: "default_transaction_isolation", Value: "repeatable read",
-			SQL: "SET default_transaction_isolation TO 'repeatable read'"},
+		{
+			Name: "default_transaction_isolation", Value: "repeatable read",
+			SQL: "SET default_transaction_isolation TO 'repeatable read'",
+		},
 		{Name: "default_transaction_read_only", Value: "off", SQL: "SET default_transaction_read_only TO 'off'"},
 		{Name: "default_transaction_deferrable", Value: "on", SQL: "SET default_transaction_deferrable TO 'on'"},
 	}, st.Settings)

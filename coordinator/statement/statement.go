@@ -114,7 +114,11 @@ func (s Setting) PrimaryOnly() bool {
 
 // isTrue follows parse_bool (src/backend/utils/adt/bool.c) for lower-case values: unique prefixes are accepted.
 func isTrue(v string) bool {
-	return v == "1" || v == "on" || (v != "" && (strings.HasPrefix("true", v) || strings.HasPrefix("yes", v)))
+	switch v {
+	case "1", "on", "t", "tr", "tru", "true", "y", "ye", "yes":
+		return true
+	}
+	return false
 }
 
 // SafeEncoding tells whether in a client encoding every byte below 0x80 stands for itself, so that quotes can be
