@@ -12,6 +12,7 @@ import (
 	"github.com/multicoord/multicoord/orchestrator/cluster"
 	"github.com/multicoord/multicoord/orchestrator/specfile"
 	"github.com/multicoord/multicoord/orchestrator/state"
+	"github.com/multicoord/multicoord/replication/physical"
 )
 
 const setLong = `Changes values of the agreed spec, all or none of them, and prints what changes. An empty value
@@ -47,10 +48,24 @@ func newConfigSetCommand(a *app) *cobra.Command {
 				}
 				spec = next
 			}
-			return spec, nil
+			return spec, a.checkParameters(cmd.Context(), spec)
 		})
 	}
 	return cmd
+}
+
+// checkParameters asks this machine's PostgreSQL whether it would take the parameters. Without one, the agents find out:
+// they refuse a configuration that their PostgreSQL would not take, and say so in the status.
+func (a *app) checkParameters(ctx context.Context, spec cluster.Spec) error {
+	account, err := physical.LookupAccount("", a.euid)
+	if err != nil {
+		return nil //nolint:nilerr // no PostgreSQL can be asked here
+	}
+	bin, err := physical.FindBinaries(ctx, physical.FindOptions{Major: spec.PostgreSQL.Version, Getenv: a.getenv})
+	if err != nil {
+		return nil //nolint:nilerr // no PostgreSQL can be asked here
+	}
+	return physical.CheckParameters(ctx, bin, account, spec.PostgreSQL.Parameters)
 }
 
 // editOptions are the flags of commands that change the spec.

@@ -9,10 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+
+	"github.com/multicoord/multicoord/orchestrator/cluster"
 )
 
 // defaultCluster is the name of a cluster that was given none.
-const defaultCluster = "main"
+const defaultCluster = cluster.DefaultName
 
 // clusterName is the rule for names of clusters (cluster.Spec.Name).
 var clusterName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)

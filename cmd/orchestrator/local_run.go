@@ -71,7 +71,7 @@ func (a *app) runLocal(ctx context.Context, stop func(), o upOptions, dir string
 	select {
 	case roleErr = <-ended:
 		cancel(roleErr)
-		<-followed
+		_ = <-followed // it ends with the roles, and they say why
 		return roleErr
 	case err := <-followed:
 		if err == nil {

@@ -176,6 +176,9 @@ func (k *keeper) look(ctx context.Context, o order) (Seen, Running) {
 	s.Running = running.Alive
 	k.noteProcess(running, now)
 	s.Configured = k.applied != nil && reflect.DeepEqual(*k.applied, o.settings)
+	if s.Configured {
+		k.appliedRev = o.specRevision // a newer spec that changes nothing here has been applied as well
+	}
 	if running.Alive {
 		obs, err := k.server.SQL.Observe(ctx)
 		if err == nil {

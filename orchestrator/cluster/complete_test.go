@@ -44,7 +44,7 @@ func TestTheDefaultSpecIsOnOneHost(t *testing.T) {
 0: coordinator-1@local:15432 coordinator-2@local:15433 coordinator-3@local:15434
 1: worker-1-1@local:15435
 2: worker-2-1@local:15436`), layout(full))
-	require.Equal(t, "cluster0", full.Name)
+	require.Equal(t, "main", full.Name)
 	require.Equal(t, "5s", full.Failover.TTL.String())
 	require.Equal(t, "127.0.0.1:6432", full.Router.Listen)
 	require.Equal(t, Session, full.Router.Reads.Consistency)

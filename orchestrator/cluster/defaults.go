@@ -8,7 +8,7 @@ import (
 
 // The defaults that are words; those of numbers are in the table of limits.
 const (
-	DefaultName     = "cluster0"
+	DefaultName     = "main"
 	DefaultDatabase = "postgres"
 	DefaultListen   = "127.0.0.1:6432"
 	DefaultAdmin    = "127.0.0.1:7432"

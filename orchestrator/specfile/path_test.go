@@ -69,7 +69,7 @@ func TestAnEmptyValueRemovesAKey(t *testing.T) {
 
 func TestWrongSettingsAreRefused(t *testing.T) {
 	for _, tc := range []struct{ path, value, want string }{
-		{"name", "other", "set name: cannot be changed from cluster0 to other on a cluster that exists"},
+		{"name", "other", "set name: cannot be changed from main to other on a cluster that exists"},
 		{"id", "", "set id: cannot be changed from 0b5d3c1e-8f0a-4d5e-9b57-0123456789ab to nothing on a cluster that exists"},
 		{"hosts", "x", "hosts cannot be set; use `orchestrator nodes add` and `nodes rm`"},
 		{"hosts[0].address", "x", "hosts cannot be set; use `orchestrator nodes add` and `nodes rm`"},
