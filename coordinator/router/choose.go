@@ -122,12 +122,16 @@ func (s *session) acquire(p *plan) error {
 	for {
 		view := s.r.view.Load()
 		choice := s.choose(view, p)
+		if choice.Diverted {
+			s.divert(view, &choice)
+		}
 		if choice.Server != nil {
 			err := s.connect(view, choice, p, w)
 			if err == nil {
 				w.end()
 				return nil
 			}
+			s.undivert()
 			if err = s.failedToConnect(view, choice, p, err); err != nil {
 				w.end()
 				return err
@@ -181,12 +185,37 @@ func (s *session) connect(v *view, choice route.Choice, p *plan, w *patience) er
 		reason = p.reason
 	}
 	s.last = lastRoute{choice.Server.Name, reason}
-	if primary {
+	s.server = choice.Server
+	switch {
+	case s.greeting:
+	case primary:
 		s.counters.primary.Add(1)
-	} else {
+	default:
 		s.counters.standby.Add(1)
 	}
 	return nil
+}
+
+// divert counts a read that goes to the primary for want of a standby. No more than primary_fallback_limit of them may
+// be under way, so that standbys that lag do not take the primary down with them; the others wait.
+func (s *session) divert(v *view, choice *route.Choice) {
+	if s.r.diverted.Add(1) > int64(v.settings.Reads.PrimaryShare) {
+		s.r.diverted.Add(-1)
+		*choice = route.Choice{
+			Err: route.ErrNoStandby, Wait: true,
+			Reason: "no standby is eligible, and primary_fallback_limit reads are on the primary already",
+		}
+		return
+	}
+	s.diverted = true
+}
+
+// undivert is the end of it.
+func (s *session) undivert() {
+	if s.diverted {
+		s.diverted = false
+		s.r.diverted.Add(-1)
+	}
 }
 
 // failedToConnect decides whether another attempt is worth while: nil, or the error for the client.
@@ -299,7 +328,7 @@ func (w *patience) wait(changed <-chan struct{}, choice route.Choice) error {
 func (w *patience) exhausted(choice route.Choice) error {
 	reason := "no server could be reached"
 	if choice.Err != nil {
-		reason = choice.Err.Error()
+		reason = choice.Err.Error() + ": " + choice.Reason
 	}
 	if r := w.s.r.view.Load().table.PrimaryReason; r != "" {
 		reason += " (" + r + ")"

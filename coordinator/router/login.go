@@ -310,6 +310,8 @@ func (s *session) welcome() (*pool.Params, error) {
 		return p, nil
 	}
 	p := plan{read: true, consistency: cluster.Eventual}
+	s.greeting = true
+	defer func() { s.greeting = false }()
 	s.lend()
 	defer s.giveBack()
 	if err := s.acquire(&p); err != nil {
@@ -317,8 +319,6 @@ func (s *session) welcome() (*pool.Params, error) {
 	}
 	p.read = false // wait for the settings
 	s.reply.begin()
-	s.greeting = true
-	defer func() { s.greeting = false }()
 	if _, err := s.equip(nil, &p); err != nil {
 		if errors.Is(err, errServerLost) {
 			s.drop()

@@ -214,6 +214,15 @@ func (s *server) stop(sig syscall.Signal) {
 		_ = syscall.Kill(pid, sig)
 	}
 	<-s.done
+	for _, pid := range children {
+		_ = poll(5*time.Second, func() error {
+			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			if err == nil && !strings.Contains(string(text), ") Z ") {
+				return errors.New("still there")
+			}
+			return nil
+		})
+	}
 }
 
 func childrenOf(parent int) []int {

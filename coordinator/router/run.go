@@ -7,6 +7,7 @@ import (
 
 	"github.com/multicoord/multicoord/coordinator/pool"
 	"github.com/multicoord/multicoord/coordinator/wire"
+	"github.com/multicoord/multicoord/orchestrator/cluster"
 )
 
 // small is the most that is written to a server before its answers are read, in bytes: it always fits into the
@@ -210,9 +211,12 @@ func (s *session) finish(p *plan) error {
 	if len(s.portals) > 0 {
 		clear(s.portals)
 	}
-	if s.wrote {
+	switch {
+	case s.wrote:
 		s.wrote = false
 		s.token.Wrote(time.Now())
+	case !s.onPrimary && p.consistency == cluster.Session:
+		s.token.Saw(s.server)
 	}
 	s.returnOrKeep()
 	return nil
@@ -275,7 +279,7 @@ func (s *session) serverLost(p *plan, err error, node string, mayRetry bool) (ag
 		e.Hint = "The statement has had no effect and can be run again."
 	}
 	if pinned {
-		e.Hint += " What the session kept on that connection (" + "temporary tables, locks, prepared statements) is gone."
+		e.Hint += " What the session kept on that connection (temporary tables, locks, prepared statements) is gone."
 	}
 	return false, s.refuse(e)
 }

@@ -44,7 +44,10 @@ type session struct {
 	onPrimary bool
 	// wrote: the transaction may have written.
 	wrote bool
-	token route.Token
+	// server is the route's entry of srv; diverted: srv is the primary's because no standby was eligible for a read.
+	server   *route.Server
+	diverted bool
+	token    route.Token
 
 	tx   transaction
 	told *pool.Params // what the client knows of the reported parameters
@@ -224,6 +227,7 @@ func (s *session) detach() {
 	s.current = nil
 	s.cancelMu.Unlock()
 	s.srv = nil
+	s.undivert()
 }
 
 // release hands the server connection back after the end of a transaction.
