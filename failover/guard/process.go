@@ -218,6 +218,23 @@ func EndProcesses(ctx context.Context, dataDir string, grace time.Duration) erro
 	}
 }
 
+// KillTree kills a process and everything below it: a guard that does not answer, and its server, wherever that works.
+func KillTree(pid int) error {
+	below, err := descendants(pid)
+	if err != nil {
+		return fmt.Errorf("look for processes below %d: %w", pid, err)
+	}
+	for _, p := range below {
+		if !p.zombie() {
+			_ = p.signal(unix.SIGKILL)
+		}
+	}
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill process %d: %w", pid, err)
+	}
+	return nil
+}
+
 // postmasterOf picks the process whose parent is not among the others.
 func postmasterOf(ps []process) (process, bool) {
 	in := map[int]bool{}

@@ -228,6 +228,34 @@ func TestAGuardThatIsStoppedIsDoneWithout(t *testing.T) {
 	}
 }
 
+func TestAServerWhoseFolderWasMovedAwayIsStillEnded(t *testing.T) {
+	for name, c := range map[string]struct {
+		hung bool
+		end  func(*lab, *Server) error
+	}{
+		"by Stop":                        {false, func(l *lab, s *Server) error { return s.Stop(l.ctx(), guard.Fast, time.Second) }},
+		"by Kill, while the guard hangs": {true, func(l *lab, s *Server) error { return s.Kill(l.ctx()) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			p := l.primary("a-1")
+			client, err := p.Guard(l.ctx())
+			require.NoError(t, err)
+			st, err := client.Status(l.ctx())
+			require.NoError(t, err)
+			if c.hung {
+				require.NoError(t, unix.Kill(st.GuardPID, unix.SIGSTOP))
+			}
+			moved := p.DataDir() + ".moved"
+			require.NoError(t, os.Rename(p.DataDir(), moved))
+			require.NoError(t, c.end(l, p))
+			pids, err := guard.Processes(moved)
+			require.NoError(t, err)
+			require.Empty(t, pids)
+		})
+	}
+}
+
 func TestServersWithoutAGuardAreEndedBeforeAStart(t *testing.T) {
 	l := newLab(t)
 	p := l.primary("a-1")

@@ -255,7 +255,9 @@ func (s *Server) endGuard(ctx context.Context) error {
 			return nil
 		}
 		if pid > 0 && time.Since(begun) > time.Second {
-			_ = unix.Kill(pid, unix.SIGKILL)
+			if err := guard.KillTree(pid); err != nil {
+				return s.errorf("end the guard: %w", err)
+			}
 		}
 		select {
 		case <-ctx.Done():
