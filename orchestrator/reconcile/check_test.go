@@ -197,7 +197,7 @@ func TestWhatIsNotWellIsReportedWithItsRemedy(t *testing.T) {
 		}},
 		{"a pending restart", func(s *cluster.Snapshot) {
 			edit(*s, "c1", func(n *cluster.NodeStatus) { n.PendingRestart = []string{"max_connections", "shared_buffers"} })
-		}, []string{"groups Warning g0 c1 @h1: node c1 has to be restarted for max_connections, shared_buffers to take effect | restart the node when it suits"}},
+		}, []string{"groups Warning g0 c1 @h1: node c1 has to be restarted for max_connections, shared_buffers to take effect | when it suits, stop and start its agent (or, for a cluster on one machine, `orchestrator down` and `up`)"}},
 		{"a running node with a problem", func(s *cluster.Snapshot) {
 			edit(*s, "c2", func(n *cluster.NodeStatus) { n.Reason = "the disk is full" })
 		},

@@ -77,7 +77,7 @@ func (c *check) member(g cluster.Group, st cluster.GroupState, n cluster.Node) {
 		c.add(Groups, Warning, ofNode(g.ID, n), "", "node %s: %s", n.Name, status.Reason)
 	}
 	if len(status.PendingRestart) > 0 {
-		c.add(Groups, Warning, ofNode(g.ID, n), "restart the node when it suits",
+		c.add(Groups, Warning, ofNode(g.ID, n), "when it suits, stop and start its agent (or, for a cluster on one machine, `orchestrator down` and `up`)",
 			"node %s has to be restarted for %s to take effect", n.Name, strings.Join(status.PendingRestart, ", "))
 	}
 	if status.SpecRevision < c.snap.SpecRevision {

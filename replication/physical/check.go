@@ -23,7 +23,11 @@ func CheckParameters(ctx context.Context, bin Binaries, account Account, params 
 	for name, value := range params {
 		all[canonical(name)] = value
 	}
-	dir, err := os.MkdirTemp("", "multicoord-check-")
+	base := "" // TMPDIR
+	if account.Switch {
+		base = "/tmp" // ours may be where the account cannot follow
+	}
+	dir, err := os.MkdirTemp(base, "multicoord-check-")
 	if err != nil {
 		return fmt.Errorf("check parameters: %w", err)
 	}
