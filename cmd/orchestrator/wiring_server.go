@@ -108,8 +108,9 @@ type nodeServer struct {
 	check   func(ctx context.Context, params map[string]string) error
 	checked map[string]string
 
-	mu   sync.Mutex
-	conn *pgx.Conn
+	mu     sync.Mutex
+	conn   *pgx.Conn
+	pruned time.Time
 }
 
 var (
@@ -190,7 +191,7 @@ func (n *nodeServer) lastExit() string {
 	if err != nil || e.Requested {
 		return ""
 	}
-	return e.String()
+	return n.s.Explain(e)
 }
 
 func (n *nodeServer) Start(ctx context.Context, r failover.Right) error {
@@ -218,6 +219,10 @@ func (n *nodeServer) Reload(ctx context.Context) error { return n.s.Reload(ctx) 
 func (n *nodeServer) Stop(ctx context.Context, mode agent.StopMode, within time.Duration) error {
 	n.Close()
 	err := n.s.Stop(ctx, guard.StopMode(mode), within)
+	if errors.Is(err, guard.ErrNoAnswer) {
+		n.log.Warn("the guard does not answer; killing the server", "err", err)
+		return n.s.Kill(ctx)
+	}
 	if errors.Is(err, physical.ErrNotRunning) {
 		return nil
 	}
@@ -281,9 +286,21 @@ func (n *nodeServer) Observe(ctx context.Context) (agent.Observation, error) {
 			return err
 		}
 		out = observation(o, slots)
+		n.pruneLogs()
 		return nil
 	})
 	return out, err
+}
+
+// pruneLogs removes old log files, now and then. The caller holds mu.
+func (n *nodeServer) pruneLogs() {
+	if time.Since(n.pruned) < time.Hour {
+		return
+	}
+	n.pruned = time.Now()
+	if err := n.s.PruneLogs(); err != nil {
+		n.log.Warn("old log files stay", "err", err)
+	}
 }
 
 func observation(o physical.Observation, slots []string) agent.Observation {

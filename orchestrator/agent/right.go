@@ -104,8 +104,37 @@ func (r *right) hold(g Grant, right failover.Right, ttl time.Duration) {
 	r.tell(ctx, right)
 	go func() {
 		defer close(done)
-		r.keep(ctx, g, ttl)
+		var both sync.WaitGroup
+		both.Go(func() { r.keep(ctx, g, ttl) })
+		both.Go(func() { r.watch(ctx, g) })
+		both.Wait()
 	}()
+}
+
+// watch fences when the right has run out by this host's clock. The guard does so by itself; this is for the case that
+// the guard is hung.
+func (r *right) watch(ctx context.Context, g Grant) {
+	for {
+		r.mu.Lock()
+		held, left := r.held, (r.cur.Deadline - r.clock())
+		r.mu.Unlock()
+		if held != g {
+			return
+		}
+		if left <= 0 {
+			r.log.Warn("the right to be primary has run out", "group", r.node.Group)
+			r.fence(ctx, "the right to be primary has run out")
+			r.nudge()
+			return
+		}
+		t := time.NewTimer(time.Duration(left))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+	}
 }
 
 // keep renews until ctx ends or the grant is lost.
@@ -146,9 +175,9 @@ func (r *right) renew(ctx context.Context, g Grant, ttl time.Duration) error {
 		return err
 	}
 	r.mu.Lock()
-	if r.held != g {
+	if r.held != g || r.clock() >= r.cur.Deadline {
 		r.mu.Unlock()
-		return store.ErrLeaseLost
+		return store.ErrLeaseLost // it may live in the store, but here it has run out, and the server was stopped
 	}
 	r.cur.Deadline = max(r.cur.Deadline, failover.Deadline(began, ttl, failover.Margin(ttl)))
 	right := r.cur
