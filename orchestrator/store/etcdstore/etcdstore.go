@@ -24,6 +24,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/status"
 
 	"github.com/multicoord/multicoord/orchestrator/store"
 	"github.com/multicoord/multicoord/orchestrator/store/etcdlog"
@@ -61,6 +62,8 @@ type Store struct {
 	prefix string // with a slash at the end
 	where  string // the endpoints, for messages
 	client *clientv3.Client
+	// keepalive renews all leases.
+	keepalive *keepalive
 	// cause is the last failure of a connection, which the client hides behind "deadline exceeded"; nil after a
 	// call that went through.
 	cause atomic.Pointer[error]
@@ -93,7 +96,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		cancel()
 		return nil, s.diagnose(ctx, conf.TLS, s.wrap("connect", err))
 	}
-	s.client = client
+	s.client, s.keepalive = client, newKeepalive(client)
 	if err := s.ping(ctx); err != nil || !stop() {
 		cancel()
 		_ = client.Close()
@@ -107,6 +110,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 
 // Close ends all connections; watches end with their ctx.
 func (s *Store) Close() error {
+	s.keepalive.close()
 	if err := s.client.Close(); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("close connections to etcd: %w", err)
 	}
@@ -219,13 +223,19 @@ func (s *Store) observe(ctx context.Context, method string, req, reply any, cc *
 	if ctx.Value(failFast{}) != nil {
 		opts = append(opts, grpc.WaitForReady(false))
 	}
-	if isRead(method) && len(s.cfg.Endpoints) > 1 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, attemptTimeout)
-		defer cancel()
+	if !isRead(method) || len(s.cfg.Endpoints) == 1 {
+		err := invoke(ctx, method, req, reply, cc, opts...)
+		s.remember(err)
+		return err
 	}
-	err := invoke(ctx, method, req, reply, cc, opts...)
+	attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	err := invoke(attempt, method, req, reply, cc, opts...)
 	s.remember(err)
+	if err != nil && ctx.Err() == nil && (attempt.Err() != nil || strings.Contains(err.Error(), context.DeadlineExceeded.Error())) {
+		// The member may be the first to notice the end of the attempt, and calls it an unknown error.
+		err = status.FromContextError(context.DeadlineExceeded).Err()
+	}
 	return err
 }
 

@@ -255,7 +255,9 @@ func TestWatchLeavesAHungMember(t *testing.T) {
 	}
 	ps[0].signal(syscall.SIGSTOP)
 	defer ps[0].signal(syscall.SIGCONT)
-	writer := open(t, etcdstore.Config{Endpoints: endpoints(ps[1:]), Prefix: cfg.Prefix})
+	others := etcdstore.Config{Endpoints: endpoints(ps[1:]), Prefix: cfg.Prefix}
+	ready(t, others) // they may have to elect a leader
+	writer := open(t, others)
 	await(t, func(ctx context.Context) error {
 		_, err := writer.Commit(ctx, store.Tx{If: []store.Compare{{Key: "k"}}, Put: []store.Put{{Key: "k", Value: []byte("1")}}})
 		if assertIs(err, store.ErrConflict) {

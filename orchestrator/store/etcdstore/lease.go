@@ -51,11 +51,11 @@ func (l *lease) TTL() time.Duration { return l.ttl }
 func (l *lease) Renew(ctx context.Context) error {
 	ctx, cancel := l.s.bounded(ctx)
 	defer cancel()
-	resp, err := l.s.client.KeepAliveOnce(ctx, l.id)
+	ttl, err := l.s.keepalive.renew(ctx, l.id)
 	if err != nil {
 		return l.s.wrap("renew lease", err)
 	}
-	if resp.TTL <= 0 {
+	if ttl <= 0 {
 		return fmt.Errorf("renew lease %x: %w", int64(l.id), store.ErrLeaseLost)
 	}
 	return nil

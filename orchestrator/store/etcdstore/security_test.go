@@ -8,12 +8,15 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -190,6 +193,17 @@ func TestUserAndPassword(t *testing.T) {
 			assert.NotContains(t, err.Error(), "mcpw")
 		})
 	}
+	t.Run("renewals do not log in each time", func(t *testing.T) {
+		l, err := s.Lease(t.Context(), 5*time.Second)
+		require.NoError(t, err)
+		require.NoError(t, l.Renew(t.Context()))
+		before := logins(t, ps[0])
+		for range 20 {
+			require.NoError(t, l.Renew(t.Context()))
+		}
+		assert.Equal(t, before, logins(t, ps[0]))
+		require.NoError(t, l.Revoke(t.Context()))
+	})
 	t.Run("tokens are fetched again after etcd has restarted", func(t *testing.T) {
 		ps[0].kill()
 		ps[0].start()
@@ -238,4 +252,24 @@ func enableAuth(t *testing.T, c *clientv3.Client) {
 	step(c.UserAdd(ctx, "mc", "mcpw"))
 	step(c.UserGrantRole(ctx, "mc", "mc"))
 	step(c.AuthEnable(ctx))
+}
+
+// logins is how often etcd was asked to check a password.
+func logins(t *testing.T, p *process) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.Endpoint+"/metrics", nil)
+	require.NoError(t, err)
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	text, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "grpc_server_started_total") && strings.Contains(line, `"Authenticate"`) {
+			return strings.TrimSpace(line)
+		}
+	}
+	require.FailNow(t, "no count of logins")
+	return ""
 }
