@@ -62,32 +62,48 @@ type grant struct {
 	err  error
 }
 
-// Get hands out a connection: an idle one, or a new one while there are fewer than the limit, or the next that comes
-// back. It waits for so long at most (ErrTimeout), or until the end of ctx.
-func (p *Pool) Get(ctx context.Context, patience time.Duration) (*Conn, error) {
+// Take hands out an idle connection; nil when there is none. It never waits.
+func (p *Pool) Take() *Conn {
 	now := time.Now()
 	p.mu.Lock()
+	c := p.take(now)
+	p.mu.Unlock()
+	return c
+}
+
+// take is Take with the lock held.
+func (p *Pool) take(now time.Time) *Conn {
 	for {
-		if p.closed {
-			p.mu.Unlock()
-			return nil, ErrGone
-		}
 		n := len(p.idle)
 		if n == 0 {
-			break
+			return nil
 		}
 		c := p.idle[n-1]
 		p.idle[n-1] = nil
 		p.idle = p.idle[:n-1]
 		if c.generation == p.generation && (now.Sub(c.since) < restless || c.alive(now)) {
 			p.inUse[c] = struct{}{}
-			p.mu.Unlock()
 			p.node.inflight.Add(1)
-			return c, nil
+			return c
 		}
-		p.open--
 		c.close()
+		p.release(1)
 		p.probe(now)
+	}
+}
+
+// Get hands out a connection: an idle one, or a new one while there are fewer than the limit, or the next that comes
+// back. It waits for so long at most (ErrTimeout), or until the end of ctx.
+func (p *Pool) Get(ctx context.Context, patience time.Duration) (*Conn, error) {
+	now := time.Now()
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, ErrGone
+	}
+	if c := p.take(now); c != nil {
+		p.mu.Unlock()
+		return c, nil
 	}
 	p.used = now
 	if p.open < p.owner.limits.Load().Size {

@@ -126,7 +126,7 @@ func (s *session) acquire(p *plan) error {
 			s.divert(view, &choice)
 		}
 		if choice.Server != nil {
-			err := s.connect(view, choice, p, w)
+			err := s.connect(view, choice, p, &w)
 			if err == nil {
 				w.end()
 				return nil
@@ -165,18 +165,20 @@ func (s *session) choose(v *view, p *plan) route.Choice {
 }
 
 // connect gets a connection to the chosen server.
-func (s *session) connect(v *view, choice route.Choice, p *plan, w *patience) error {
+func (s *session) connect(v *view, choice route.Choice, p *plan, w **patience) error {
 	pl := s.poolFor(choice.Server.Name)
 	if pl == nil {
 		return pool.ErrGone
 	}
-	ctx, left := s.r.ctx, v.settings.WaitTimeout.D()
-	if w != nil {
-		ctx, left = w.ctx, time.Until(w.deadline)
-	}
-	c, err := pl.Get(ctx, max(left, time.Millisecond))
-	if err != nil {
-		return err
+	c := pl.Take()
+	if c == nil {
+		if *w == nil {
+			*w = s.patience(v.settings.WaitTimeout.D())
+		}
+		var err error
+		if c, err = pl.Get((*w).ctx, max(time.Until((*w).deadline), time.Millisecond)); err != nil {
+			return err
+		}
 	}
 	primary := choice.Server.Role == cluster.Primary
 	s.attach(c, primary)

@@ -106,6 +106,10 @@ func (d *duplex) pump(s *session, first []byte) {
 				if d.stop.Load() {
 					return
 				}
+				if s.r.hurry.Load() {
+					d.fail(s, err)
+					return
+				}
 				_ = s.conn.SetReadDeadline(time.Time{})
 				continue
 			}

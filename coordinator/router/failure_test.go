@@ -337,6 +337,24 @@ func TestPatienceEnds(t *testing.T) {
 	got := b.query("/* route: primary */ select 1")
 	require.Equal(t, []string{"E:53300", "ZI"}, got)
 	require.Greater(t, time.Since(began), 250*time.Millisecond)
+	// While it waits for a connection it can be cancelled.
+	f.settings.WaitTimeout = cluster.Duration(20 * time.Second)
+	f.publish()
+	eventually(t, func() error {
+		if f.r.Stats().Settings.WaitTimeout != f.settings.WaitTimeout {
+			return errors.New("the settings have not arrived")
+		}
+		return nil
+	})
+	b.send(&pgproto3.Query{String: "/* route: primary */ select 1"})
+	eventually(t, func() error {
+		if f.r.Stats().Waiting == 0 {
+			return errors.New("does not wait")
+		}
+		return nil
+	})
+	f.cancel(b)
+	require.Equal(t, []string{"E:57014", "ZI"}, b.until(1))
 	a.query("commit")
 	require.Equal(t, "D:1", b.query("/* route: primary */ select 1")[0])
 }

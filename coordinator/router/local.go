@@ -80,21 +80,30 @@ func (s *session) ownSetting(st *statement.Statement) *answer {
 		tag = "RESET"
 	}
 	check := func() *wire.Error {
-		next := s.tx.options
+		next := s.tx.current()
 		if err := next.set(st.Name, st.Value, st.Default, s.tx.started.options); err != nil {
 			return asError(err)
 		}
 		return nil
 	}
 	return &answer{tag: tag, check: check, apply: func() *wire.Error {
-		next := s.tx.options
+		next := s.tx.current()
+		if !st.Local {
+			next = s.tx.options
+		}
 		if err := next.set(st.Name, st.Value, st.Default, s.tx.started.options); err != nil {
 			return asError(err)
 		}
-		if s.status != 'I' {
-			s.tx.change()
+		switch {
+		case st.Local && s.status == 'I': // nothing, as in PostgreSQL
+		case st.Local:
+			s.tx.local = &next
+		default:
+			if s.status != 'I' {
+				s.tx.change()
+			}
+			s.tx.options, s.tx.local = next, nil
 		}
-		s.tx.options = next
 		return nil
 	}}
 }
@@ -106,7 +115,7 @@ func (s *session) showOwn(name string) *answer {
 		value = func() string { return string(s.consistency()) }
 	case "notice_route":
 		value = func() string {
-			if s.tx.options.notice {
+			if s.tx.current().notice {
 				return "on"
 			}
 			return "off"

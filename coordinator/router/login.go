@@ -24,13 +24,14 @@ const maxMessage = 1<<30 - 1
 const crowd = 128
 
 // client serves one connection from its first byte to its last.
-func (r *Router) client(conn net.Conn) {
+func (r *Router) client(accepted net.Conn) {
 	defer func() {
 		if p := recover(); p != nil {
 			r.log.Error("a login has failed", "err", p)
 		}
-		_ = conn.Close()
+		_ = accepted.Close()
 	}()
+	conn := accepted
 	if t, ok := conn.(*net.TCPConn); ok {
 		_ = t.SetNoDelay(true)
 		_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4})

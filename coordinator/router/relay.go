@@ -395,8 +395,10 @@ func (s *session) succeeded(info *statement.Info, n int, body []byte) {
 	}
 	c := s.srv
 	switch {
+	case st.Kind == statement.Listen:
+		s.listening = true
 	case st.Unpin:
-		s.pinned = ""
+		s.pinned, s.listening = "", false
 		s.forgetStatements()
 		c.Statements.Clear()
 		c.Unnamed = 0
@@ -440,6 +442,9 @@ func (s *session) fail(f wire.Frame, st *step) (verdict, error) {
 	}
 	if s.replan(s.srv, st, code, f.Body()) {
 		r.retry, r.here = true, true
+	}
+	if s.onPrimary && string(code) == "25006" {
+		s.r.sampler.hasten() // perhaps it is not the primary any more
 	}
 	r.failed = true
 	v := pass

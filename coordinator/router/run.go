@@ -121,7 +121,7 @@ func unsent(n int, err error) error {
 // made.
 func (s *session) equip(w []byte, p *plan) ([]byte, error) {
 	c, r := s.srv, &s.reply
-	if s.tx.options.notice {
+	if s.tx.current().notice {
 		r.out = wire.AppendNotice(r.out, &wire.Error{
 			Severity: wire.SeverityNotice, Code: "00000", Message: "route: " + s.lastRoute(),
 		})
@@ -242,8 +242,8 @@ func (s *session) worthRetry(code, body []byte) bool {
 	return transient(code, body) && s.r.view.Load().table.Primary != nil
 }
 
-// serverLost handles the loss of the connection in the middle of a batch. Outside a transaction a read is run again; in
-// all other cases the client is told, and whether its statement may have taken effect.
+// serverLost handles the loss of the connection in the middle of a batch. Outside a transaction, what has written nothing
+// for sure is run again; in all other cases the client is told, and whether its statement may have taken effect.
 func (s *session) serverLost(p *plan, err error, node string, mayRetry bool) (again bool, _ error) {
 	r := &s.reply
 	inTransaction := s.status != 'I'
@@ -253,7 +253,7 @@ func (s *session) serverLost(p *plan, err error, node string, mayRetry bool) (ag
 	s.r.sampler.hasten()
 	s.tx.rollback()
 	clear(s.portals)
-	if mayRetry && !r.written && s.batch.duplex == nil && (p.read || notSent) {
+	if mayRetry && !r.written && s.batch.duplex == nil && (!p.wrote || notSent) {
 		p.exclude = append(p.exclude, node)
 		return true, nil
 	}

@@ -40,6 +40,8 @@ type session struct {
 	ghost  bool
 	srv    *pool.Conn // held from the first statement of a transaction to its end, or while pinned
 	pinned string     // why srv is kept between transactions
+	// listening: notifications may come at any time.
+	listening bool
 	// onPrimary: srv is the primary's.
 	onPrimary bool
 	// wrote: the transaction may have written.
@@ -102,8 +104,8 @@ func (s *session) lastRoute() string {
 
 func (s *session) consistency() cluster.Consistency {
 	switch {
-	case s.tx.options.consistency != "":
-		return s.tx.options.consistency
+	case s.tx.current().consistency != "":
+		return s.tx.current().consistency
 	default:
 		return s.r.view.Load().settings.Reads.Consistency
 	}
@@ -119,7 +121,9 @@ func (s *session) serve() (err error) {
 		}
 	}()
 	for {
+		l := s.listen()
 		f, err := s.in.Next()
+		l.stop()
 		if err != nil {
 			again, err := s.readFailed(err)
 			if again {
@@ -243,7 +247,7 @@ func (s *session) drop() {
 	c := s.srv
 	s.detach()
 	c.Discard()
-	s.pinned = ""
+	s.pinned, s.listening = "", false
 	s.reply.busy = false
 }
 

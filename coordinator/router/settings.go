@@ -30,8 +30,9 @@ type state struct {
 // begin is nil until something changes, so that a transaction without SET costs nothing.
 type transaction struct {
 	state
-	started state  // what RESET and DISCARD ALL go back to
-	begin   *state // before the first change of the transaction
+	started state    // what RESET and DISCARD ALL go back to
+	begin   *state   // before the first change of the transaction
+	local   *options // of SET LOCAL, until the end of the transaction
 	saves   []savepoint
 }
 
@@ -56,9 +57,17 @@ func (t *transaction) rollback() {
 	t.end()
 }
 
+// current are the options in force.
+func (t *transaction) current() options {
+	if t.local != nil {
+		return *t.local
+	}
+	return t.options
+}
+
 // end keeps the transaction's changes.
 func (t *transaction) end() {
-	t.begin = nil
+	t.begin, t.local = nil, nil
 	t.saves = t.saves[:0]
 }
 

@@ -140,7 +140,15 @@ func TestNoticesParametersAndNotifications(t *testing.T) {
 	require.Equal(t, []string{"C:NOTIFY", "A:ch=text", "ZI"}, r.query("notify ch, 'text'"))
 	other := f.raw()
 	other.query("notify ch, 'from another'")
-	require.Equal(t, "A:ch=from another", without(r.query("select 1"), "C:SELECT 1")[0])
+	require.Equal(t, "A:ch=from another", r.next(), "it comes while the session is idle")
+	require.Equal(t, []string{"D:1", "C:SELECT 1", "ZI"}, r.query("select 1"))
+	for range 3 {
+		other.query("notify ch, 'again'")
+		require.Equal(t, "A:ch=again", r.next())
+	}
+	r.query("discard all")
+	other.query("notify ch, 'nobody'")
+	require.Equal(t, []string{"D:1", "C:SELECT 1", "ZI"}, r.query("select 1"))
 }
 
 func TestStartUp(t *testing.T) {
