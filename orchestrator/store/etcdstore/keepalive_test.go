@@ -76,8 +76,9 @@ func TestRenewalsShareAStream(t *testing.T) {
 		for i := range 50 {
 			wg.Go(func() {
 				ttl, err := k.renew(t.Context(), clientv3.LeaseID(i+1))
-				assert.NoError(t, err)
-				assert.Equal(t, int64(i+1), ttl)
+				if err != nil || ttl != int64(i+1) {
+					t.Errorf("lease %d: %d, %v", i+1, ttl, err)
+				}
 			})
 		}
 		wg.Wait()
