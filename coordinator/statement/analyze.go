@@ -8,12 +8,12 @@ import (
 	pg "github.com/pganalyze/pg_query_go/v6"
 )
 
-// maxAnalyze is the length, in bytes, above which a text is not parsed: a parse tree takes some 50 times the memory
-// of its text.
-const maxAnalyze = 1 << 20
+// maxAnalyze is the length, in bytes, above which a text is not parsed: a parse tree takes up to 100 times the memory
+// of its text. Bulk inserts may be that long; they go to the primary anyway.
+const maxAnalyze = 256 << 10
 
 var (
-	errTooLong = errors.New("longer than 1 MB")
+	errTooLong = errors.New("longer than 256 kB")
 	errTooDeep = errors.New("nested too deeply")
 	errNUL     = errors.New("holds a zero byte")
 )

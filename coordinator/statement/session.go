@@ -86,7 +86,7 @@ func pins(st *Statement, m proto.Message, f *findings) {
 			st.SessionSettings = true
 		}
 		e, ok := effectOf(fn.Name)
-		if !ok || !slices.Contains(st.Functions, fn) {
+		if !ok || fn.Name == "set_config" && !slices.Contains(st.Functions, fn) { // which the classifier may have dropped
 			continue
 		}
 		if e.state && st.SessionState == "" {

@@ -1,6 +1,7 @@
 package statement
 
 import (
+	"slices"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v6"
@@ -11,6 +12,7 @@ import (
 // findings is what a walk through a whole parse tree has met, at any depth.
 type findings struct {
 	functions []Function
+	seen      map[Function]bool // what is in functions, when they are many
 	calls     []*pg.FuncCall // those of set_config
 	changes   string         // "INSERT", … below the top
 	locks     bool           // FOR UPDATE, FOR SHARE, …
@@ -130,11 +132,24 @@ func (f *findings) operator(names []*pg.Node) {
 	}
 }
 
+// add keeps each function once; from a few on by a map, since a text may call thousands.
 func (f *findings) add(fn Function) {
-	for _, have := range f.functions {
-		if have == fn {
+	if f.seen == nil {
+		if slices.Contains(f.functions, fn) {
 			return
 		}
+		if len(f.functions) == 16 {
+			f.seen = make(map[Function]bool)
+			for _, have := range f.functions {
+				f.seen[have] = true
+			}
+		}
+	}
+	if f.seen != nil {
+		if f.seen[fn] {
+			return
+		}
+		f.seen[fn] = true
 	}
 	f.functions = append(f.functions, fn)
 }
