@@ -78,8 +78,10 @@ func AcquireGrant(ctx context.Context, s store.Store, g cluster.Grant, seen int6
 // the group's state is the one that was read (seen), and renews the lease on which the grant hangs. The caller must hold
 // the session agents/<g.Host>, so that it is the only heir.
 //
-// ErrConflict: there is no such grant, or the group's state is another one; ErrLeaseLost: it has just run out.
-func AdoptGrant(ctx context.Context, s store.Store, g cluster.Grant, seen int64) (*Grant, error) {
+// ErrConflict: there is no such grant, or the group's state is another one, or the grant lives for less than ttl (it was
+// made under another spec): a holder that counts on more than it has is a second primary some day. ErrLeaseLost: the
+// grant has just run out.
+func AdoptGrant(ctx context.Context, s store.Store, g cluster.Grant, seen int64, ttl time.Duration) (*Grant, error) {
 	fail := func(err error) (*Grant, error) {
 		return nil, fmt.Errorf("adopt grant of group %d for %s under term %d: %w", g.Group, g.Node, g.Term, err)
 	}
@@ -98,6 +100,9 @@ func AdoptGrant(ctx context.Context, s store.Store, g cluster.Grant, seen int64)
 	lease, err := s.Attach(ctx, it.Lease)
 	if err != nil {
 		return fail(err)
+	}
+	if lease.TTL() < ttl {
+		return fail(fmt.Errorf("it lives for %s only, not for %s, and must run out first: %w", lease.TTL(), ttl, store.ErrConflict))
 	}
 	gr := &Grant{grant: g, lease: lease, created: it.Created}
 	if err := gr.Renew(ctx); err != nil {
@@ -135,7 +140,8 @@ func (g *Grant) Fence() store.Compare {
 // Began is when the call began that made the grant or last renewed it.
 func (g *Grant) Began() failover.Instant { return failover.Instant(g.began.Load()) }
 
-// TTL is the life of the grant from Began on, as the store granted it.
+// TTL is the life of the grant from Began on, as the store granted it: at least what was asked for. Deadlines are
+// computed from this, or from what was asked for when the grant was acquired, never from what the spec says by now.
 func (g *Grant) TTL() time.Duration { return g.lease.TTL() }
 
 // Value is what the grant says.
@@ -154,7 +160,7 @@ func (gs Grants) Acquire(ctx context.Context, g cluster.Grant, seen int64, ttl t
 	if err != nil {
 		return nil, fmt.Errorf("acquire grant of group %d: %w", g.Group, err)
 	}
-	gr, err := AdoptGrant(ctx, gs.Store, g, seen)
+	gr, err := AdoptGrant(ctx, gs.Store, g, seen, ttl)
 	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrLeaseLost) {
 		return AcquireGrant(ctx, gs.Store, g, seen, ttl, fence)
 	}

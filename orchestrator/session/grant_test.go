@@ -160,13 +160,13 @@ func TestARestartedAgentAdoptsItsOwnGrantAndNoOther(t *testing.T) {
 			"another host":  {Node: "a", Host: "elsewhere", Term: 3},
 			"another group": {Group: 1, Node: "a", Host: "h-a", Term: 3},
 		} {
-			_, err := AdoptGrant(t.Context(), s, g, rev)
+			_, err := AdoptGrant(t.Context(), s, g, rev, ttl)
 			require.ErrorIs(t, err, store.ErrConflict, name)
 		}
-		_, err = AdoptGrant(t.Context(), s, grantOf("a", 3), rev-1)
+		_, err = AdoptGrant(t.Context(), s, grantOf("a", 3), rev-1, ttl)
 		require.ErrorIs(t, err, store.ErrConflict, "another decision")
 
-		heir, err := AdoptGrant(t.Context(), s, grantOf("a", 3), rev)
+		heir, err := AdoptGrant(t.Context(), s, grantOf("a", 3), rev, ttl)
 		require.NoError(t, err)
 		assert.Equal(t, old.Fence(), heir.Fence())
 		assert.Equal(t, ttl, heir.TTL())
@@ -174,8 +174,35 @@ func TestARestartedAgentAdoptsItsOwnGrantAndNoOther(t *testing.T) {
 		require.NoError(t, heir.Renew(t.Context()), "the adoption has renewed it")
 		require.NoError(t, heir.Release(t.Context()))
 		require.ErrorIs(t, old.Renew(t.Context()), store.ErrLeaseLost, "the end is shared with the old process, should it live")
-		_, err = AdoptGrant(t.Context(), s, grantOf("a", 3), rev)
+		_, err = AdoptGrant(t.Context(), s, grantOf("a", 3), rev, ttl)
 		require.ErrorIs(t, err, store.ErrConflict)
+	})
+}
+
+func TestAGrantThatIsShorterThanItsHeirCountsOnIsNotAdopted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memstore.New()
+		rev := decide(t, s, "a", 1)
+		_, err := AcquireGrant(t.Context(), s, grantOf("a", 1), rev, ttl)
+		require.NoError(t, err)
+		ss := begin(t, s, config(1))
+		gs := Grants{Store: s, Session: ss}
+		time.Sleep(ttl / 2)
+		_, err = gs.Acquire(t.Context(), grantOf("a", 1), rev, 2*ttl)
+		require.ErrorIs(t, err, store.ErrConflict)
+		time.Sleep(ttl / 2)
+		synctest.Wait()
+		g, err := gs.Acquire(t.Context(), grantOf("a", 1), rev, 2*ttl)
+		require.NoError(t, err, "it was not prolonged")
+		assert.Equal(t, 2*ttl, g.TTL())
+		require.NoError(t, g.Release(t.Context()))
+
+		_, err = AcquireGrant(t.Context(), s, grantOf("a", 1), rev, 2*ttl)
+		require.NoError(t, err)
+		g, err = gs.Acquire(t.Context(), grantOf("a", 1), rev, ttl)
+		require.NoError(t, err, "more than asked for is safe")
+		assert.Equal(t, 2*ttl, g.TTL())
+		require.NoError(t, ss.Close(t.Context()))
 	})
 }
 
