@@ -16,8 +16,8 @@
 //
 // # Lag
 //
-// A sample of the primary is taken between Began and At and gives its position P. A sample of a standby gives what it has
-// replayed, R. Positions are comparable only if system identifier and timeline are the same.
+// A sample of the primary is taken between Began and At and gives what it has flushed, P. A sample of a standby gives what it
+// has replayed, R. Positions are comparable only if system identifier and timeline are the same.
 //
 //   - In bytes the lag is P − R for the newest P.
 //   - In time it is read off a ring of the primary's samples: the newest sample with P ≤ R proves that the standby has all that
@@ -50,5 +50,6 @@
 // that was sampled by a query that began after w. Until such a sample is in the table the session reads from the primary; its
 // position L is then the token, and any standby that has replayed L on the same timeline will do. When the timeline has
 // changed since (failover), L means nothing any more: the session reads from the primary until a sample of the new timeline takes
-// L's place.
+// L's place. L is the insert position, so that it covers commits that were acknowledged before they were flushed
+// (synchronous_commit = off); lag, which is measured from what was flushed, does not count those.
 package route

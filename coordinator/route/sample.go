@@ -18,6 +18,10 @@ type Sample struct {
 	// LSN is the primary's current position, or what the standby has replayed. To cover commits that were acknowledged before
 	// they were written out (synchronous_commit = off) the primary's has to be its insert position.
 	LSN cluster.LSN
+	// Flushed is what the primary has flushed (pg_current_wal_flush_lsn), which is all that a standby can have: lag is measured
+	// from there. Log that no commit waits for (pruning, hint bits) may stay unflushed for seconds on an idle primary, and would
+	// look like lag. Zero means that it is not known, and LSN is taken.
+	Flushed cluster.LSN
 	// Receiving tells that the standby's WAL receiver is streaming.
 	Receiving bool
 	// Err says why the server could not be asked; all but Node, Began and At mean nothing then.

@@ -124,7 +124,10 @@ func (t *Tracker) observePrimary(s Sample) {
 	if s.SystemID != t.systemID || s.Timeline != t.timeline {
 		t.systemID, t.timeline, t.history = s.SystemID, s.Timeline, ring{}
 	}
-	t.history.add(s.Began, s.LSN)
+	if s.Flushed == 0 {
+		s.Flushed = s.LSN
+	}
+	t.history.add(s.Began, s.Flushed)
 }
 
 // Table gives the state at this moment.

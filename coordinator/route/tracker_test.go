@@ -480,6 +480,27 @@ func TestAPageHeaderIsNoLag(t *testing.T) {
 	require.False(t, s.server("c3").LagKnown)
 }
 
+func TestLogThatIsNotFlushedIsNoLagButCountsForASessionsWrite(t *testing.T) {
+	s := newScene(t, reads())
+	var tk route.Token
+	tk.Wrote(s.now)
+	for range 50 {
+		s.pass(check)
+		s.sample("c1", cluster.Primary, 150, func(m *route.Sample) { m.Flushed = 100 })
+		s.sample("c2", cluster.Standby, 100)
+		v := s.server("c2")
+		require.True(t, v.Eligible, v.Reason)
+		require.Zero(t, v.LagBytes)
+		require.Zero(t, v.LagBound)
+	}
+	r := route.Request{Consistency: cluster.Session, Token: &tk}
+	require.Equal(t, "c1", s.tr.Table(s.now).Read(r, cluster.FallbackError).Server.Name)
+	s.pass(check)
+	s.sample("c1", cluster.Primary, 150, func(m *route.Sample) { m.Flushed = 150 })
+	s.sample("c2", cluster.Standby, 150)
+	require.Equal(t, "c2", s.tr.Table(s.now).Read(r, cluster.FallbackError).Server.Name)
+}
+
 func TestStallCountsOnlyWhileThereIsSomethingToReplay(t *testing.T) {
 	s := newScene(t, reads())
 	for range 50 {
