@@ -116,8 +116,8 @@ var harmlessExtensions = map[string]map[string]bool{
 //go:embed builtin.txt
 var builtinText string
 
-// builtinNames are the names in pg_catalog of PostgreSQL 15 of which every function is immutable or stable (query at the
-// end of sql/statement/functions.sql); they are used while no Catalog is at hand.
+// builtinNames are the names in pg_catalog of PostgreSQL 15 of which every function is immutable or stable; a test reads
+// them from a server and writes builtin.txt. They are used while no Catalog is at hand.
 var builtinNames = sync.OnceValue(func() map[string]bool { return words(builtinText) })
 
 // builtinOperators are the operators of pg_catalog, all of which compute only.

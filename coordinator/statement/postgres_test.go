@@ -2,6 +2,8 @@ package statement_test
 
 import (
 	"context"
+	"flag"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +15,8 @@ import (
 	"github.com/multicoord/multicoord/sql"
 	"github.com/multicoord/multicoord/testenv"
 )
+
+var update = flag.Bool("update", false, "write builtin.txt anew")
 
 // TestWithPostgreSQL asks a real server whether it agrees.
 func TestWithPostgreSQL(t *testing.T) {
@@ -29,6 +33,7 @@ func TestWithPostgreSQL(t *testing.T) {
 		return env.Connect(pg.Connstr() + sep + "default_query_exec_mode=simple_protocol")
 	}
 	t.Run("a carried setting is the setting", func(t *testing.T) { carriedSettings(t, env, connect(), connect()) })
+	t.Run("the names of its functions", func(t *testing.T) { builtins(t, env, connect()) })
 	t.Run("a catalog of a database", func(t *testing.T) { databaseCatalog(t, env, connect()) })
 	t.Run("a read runs in a READ ONLY transaction", func(t *testing.T) { readsRunReadOnly(t, env, connect()) })
 }
@@ -121,6 +126,32 @@ func databaseCatalog(t *testing.T, env *testenv.Env, c *pgx.Conn) {
 		}
 	}
 	require.Empty(t, wrong, "volatile on the server, but taken for harmless without a catalog")
+}
+
+// builtins holds builtin.txt against the server's functions; -update writes it.
+func builtins(t *testing.T, env *testenv.Env, c *pgx.Conn) {
+	t.Helper()
+	if v := testenv.Scan[int](env, c, "SELECT current_setting('server_version_num')::int / 10000"); v != 15 {
+		t.Skipf("builtin.txt is of PostgreSQL 15, the server is %d", v)
+	}
+	rows, err := c.Query(context.Background(), sql.StatementFunctions)
+	require.NoError(t, err)
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[statement.Row])
+	require.NoError(t, err)
+	var names []string
+	for _, r := range list {
+		if r.Schema == "pg_catalog" && r.Extension == "" && !r.Operator && !r.Volatile {
+			names = append(names, r.Name)
+		}
+	}
+	slices.Sort(names)
+	want := strings.Join(names, "\n") + "\n"
+	if *update {
+		require.NoError(t, os.WriteFile("builtin.txt", []byte(want), 0o644))
+	}
+	have, err := os.ReadFile("builtin.txt")
+	require.NoError(t, err)
+	require.Equal(t, want, string(have), "run the test with -update")
 }
 
 // readsRunReadOnly: what is surely a read is accepted by PostgreSQL where nothing may be written.
