@@ -2,6 +2,7 @@ package pool
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"syscall"
 	"time"
@@ -82,7 +83,7 @@ func (c *Conn) alive(now time.Time) bool {
 		return false
 	}
 	switch {
-	case c.err == syscall.EAGAIN || c.err == syscall.EINTR:
+	case errors.Is(c.err, syscall.EAGAIN) || errors.Is(c.err, syscall.EINTR):
 		return true
 	case c.err != nil || c.seen == 0:
 		return false

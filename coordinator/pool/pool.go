@@ -233,7 +233,8 @@ func (p *Pool) free(c *Conn) {
 }
 
 // probe looks at all idle connections and closes the dead; the lock is held.
-func (p *Pool) probe(now time.Time) (closed int) {
+func (p *Pool) probe(now time.Time) {
+	closed := 0
 	kept := p.idle[:0]
 	for _, c := range p.idle {
 		if c.generation == p.generation && c.alive(now) {
@@ -246,7 +247,6 @@ func (p *Pool) probe(now time.Time) (closed int) {
 	clear(p.idle[len(kept):])
 	p.idle = kept
 	p.release(closed)
-	return closed
 }
 
 // release takes n places back and lets waiters make connections in them; the lock is held.

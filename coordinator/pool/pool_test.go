@@ -29,6 +29,7 @@ type far struct {
 }
 
 func newFar(t *testing.T) *far {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	f := &far{l: l}
@@ -69,6 +70,7 @@ func (f *far) end(n uint32) {
 }
 
 func fixed(t *testing.T, size int) (*Pools, *far) {
+	t.Helper()
 	f := newFar(t)
 	p := New(Config{Dial: f.dial}, Limits{Size: size, Idle: time.Hour})
 	p.SetNodes([]Node{{Name: "a", Address: "a:1", Primary: true}, {Name: "b", Address: "b:1"}})

@@ -126,8 +126,8 @@ func (s *session) parameter(f wire.Frame, st *step) verdict {
 // completed takes the success of one statement in.
 func (s *session) completed(st *step, f wire.Frame) {
 	r := &s.reply
-	switch {
-	case st.kind == 'Q':
+	switch st.kind {
+	case 'Q':
 		if st.hidden {
 			return
 		}
@@ -138,7 +138,7 @@ func (s *session) completed(st *step, f wire.Frame) {
 			s.pin(st.info.PinIfAccepted)
 		}
 		r.completed++
-	case st.kind == 'E':
+	case 'E':
 		r.executed = true
 		if f.Type == 'C' && st.info != nil {
 			if len(st.info.Statements) == 1 {
@@ -198,17 +198,10 @@ func (s *session) fail(f wire.Frame, st *step) (verdict, error) {
 	severity, code := brief(f.Body())
 	if fatal(severity) {
 		r.lost = true
-		e, _ := wire.ParseError(f.Body())
-		if e == nil {
-			return hide, errServerLost
-		}
-		return hide, fmt.Errorf("%w: %w", errServerLost, e)
+		return hide, fmt.Errorf("%w: %w", errServerLost, said(f.Body()))
 	}
 	if st.kind == 'Q' && st.hidden {
-		e, _ := wire.ParseError(f.Body())
-		if e != nil {
-			r.settings = settingsFailed(e, s.srv.Node())
-		}
+		r.settings = settingsFailed(said(f.Body()), s.srv.Node())
 		r.retry = r.mayRetry && !r.written && s.worthRetry(code, f.Body())
 		return hide, nil
 	}

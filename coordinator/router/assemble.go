@@ -20,8 +20,9 @@ func (s *session) build(w []byte) []byte {
 		if len(w) == 0 {
 			return b.query
 		}
-		b.w = append(w, b.query...)
-		return b.w
+		w = append(w, b.query...)
+		b.w = w
+		return w
 	}
 	if s.status == 'I' {
 		for {

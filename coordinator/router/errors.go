@@ -87,3 +87,12 @@ func transient(code, body []byte) bool {
 }
 
 func containsText(body []byte, text string) bool { return bytes.Contains(body, []byte(text)) }
+
+// said decodes a server's error.
+func said(body []byte) *wire.Error {
+	e, err := wire.ParseError(body)
+	if err != nil {
+		return wire.Errorf("08P01", "the server has sent an error that cannot be read: %v", err)
+	}
+	return e
+}

@@ -3,7 +3,6 @@ package router_test
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -138,7 +137,7 @@ func TestDeadConnectionsAreNoticedBeforeUse(t *testing.T) {
 			require.Equal(t, "D:3", c.query("/* route: standby */ select 3")[0])
 		}
 	}
-	require.Nil(t, f.r.Ready())
+	require.NoError(t, f.r.Ready())
 }
 
 func TestALostServerConnection(t *testing.T) {
@@ -150,7 +149,7 @@ func TestALostServerConnection(t *testing.T) {
 		eventually(t, func() error {
 			var n int
 			if err := d.QueryRow(ctx(t), "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = 'app' and query like $1", like).Scan(&n); err != nil || n == 0 {
-				return fmt.Errorf("nothing to terminate: %v", err)
+				return fmt.Errorf("nothing to terminate: %w", errors.Join(err))
 			}
 			return nil
 		})
@@ -389,7 +388,7 @@ func TestTooManyClients(t *testing.T) {
 	_, b := f.raw(), f.raw()
 	_, err := connect(ctx(t), f.addr, "app", appPassword, "app", "")
 	require.Equal(t, "53300", code(err))
-	require.True(t, strings.Contains(err.Error(), "too many clients"))
+	require.ErrorContains(t, err, "too many clients")
 	f.settings.MaxClients = 3
 	f.publish()
 	eventually(t, func() error {

@@ -364,13 +364,10 @@ func (f *fixture) ready() {
 		if table.Primary == nil {
 			return errors.New(table.PrimaryReason)
 		}
-		for _, s := range table.Standbys {
-			if s.Eligible {
-				return nil
-			}
-			return errors.New(s.Reason)
+		if len(table.Standbys) != 1 || !table.Standbys[0].Eligible {
+			return fmt.Errorf("the standby is not eligible: %+v", table.Standbys)
 		}
-		return errors.New("no standby")
+		return nil
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -65,7 +64,7 @@ drop table psql_t;
 	require.NoError(t, err, out)
 	require.Contains(t, out, "50005000")
 	require.Contains(t, out, "\n7\n")
-	require.True(t, strings.Contains(out, "done"), out)
+	require.Contains(t, out, "done")
 	out, err = f.psql("-c", "\\l", "-c", "\\dt", "-c", "select 1")
 	require.NoError(t, err, out)
 }

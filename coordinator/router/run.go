@@ -54,13 +54,15 @@ func (s *session) attempt(p *plan, mayRetry bool) (again bool, err error) {
 	}
 	switch {
 	case err == nil && !r.retry:
-		return false, s.finish(p)
+		s.finish(p)
+		return false, nil
 	case err == nil && r.here:
 		r.busy = false
 		s.tx.rollback()
 		return true, nil
 	case err == nil:
-		return true, s.elsewhere(p, node)
+		s.elsewhere(p, node)
+		return true, nil
 	case errors.Is(err, errClientLost):
 		return false, err
 	case errors.Is(err, errServerLost):
@@ -195,13 +197,13 @@ func (s *session) returnOrKeep() {
 }
 
 // finish takes the end of the batch in.
-func (s *session) finish(p *plan) error {
+func (s *session) finish(p *plan) {
 	r := &s.reply
 	r.busy = false
 	s.status = r.ready
 	s.wrote = s.wrote || p.wrote && s.onPrimary
 	if s.status != 'I' {
-		return nil
+		return
 	}
 	if r.failed {
 		s.tx.rollback()
@@ -219,11 +221,10 @@ func (s *session) finish(p *plan) error {
 		s.token.Saw(s.server)
 	}
 	s.returnOrKeep()
-	return nil
 }
 
 // elsewhere prepares the next attempt of a read that a standby has failed with an error. The primary has everything.
-func (s *session) elsewhere(p *plan, node string) error {
+func (s *session) elsewhere(p *plan, node string) {
 	s.reply.busy = false
 	if s.reply.lost {
 		s.drop()
@@ -235,7 +236,6 @@ func (s *session) elsewhere(p *plan, node string) error {
 	p.exclude = append(p.exclude, node)
 	p.read, p.reason = false, "run again on the primary after "+node+" failed it"
 	s.r.sampler.hasten()
-	return nil
 }
 
 func (s *session) worthRetry(code, body []byte) bool {

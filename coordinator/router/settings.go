@@ -192,10 +192,13 @@ func parseBool(v string) (on, ok bool) {
 	switch {
 	case v == "":
 		return false, false
-	case v == "1", v == "on", strings.HasPrefix("true", v), strings.HasPrefix("yes", v):
+	case v == "1", v == "on", beginsWith("true", v), beginsWith("yes", v):
 		return true, true
-	case v == "0", strings.HasPrefix("off", v) && len(v) > 1, strings.HasPrefix("false", v), strings.HasPrefix("no", v):
+	case v == "0", len(v) > 1 && beginsWith("off", v), beginsWith("false", v), beginsWith("no", v):
 		return false, true
 	}
 	return false, false
 }
+
+// beginsWith tells whether part is the word or an abbreviation of it.
+func beginsWith(word, part string) bool { return strings.HasPrefix(word, part) }

@@ -330,7 +330,8 @@ func TestLargeValues(t *testing.T) {
 	big := strings.Repeat("0123456789abcdef", 1<<20)
 	var got string
 	require.NoError(t, c.QueryRow(ctx(t), "select $1::text", big).Scan(&got))
-	require.True(t, got == big)
+	require.Len(t, got, len(big))
+	require.Equal(t, big[:100], got[:100])
 	var n int
 	require.NoError(t, c.QueryRow(ctx(t), "select length($1::text)", big).Scan(&n))
 	require.Equal(t, len(big), n)
