@@ -13,9 +13,9 @@ import (
 type findings struct {
 	functions []Function
 	seen      map[Function]bool // what is in functions, when they are many
-	calls     []*pg.FuncCall // those of set_config
-	changes   string         // "INSERT", … below the top
-	locks     bool           // FOR UPDATE, FOR SHARE, …
+	calls     []*pg.FuncCall    // those of set_config
+	changes   string            // "INSERT", … below the top
+	locks     bool              // FOR UPDATE, FOR SHARE, …
 	into      *pg.IntoClause
 	temporary bool   // a name in pg_temp, or a relation to be made as temporary
 	oneServer string // a relation that shows the state of one server
