@@ -287,7 +287,7 @@ func (s *session) readyForQuery(st *step, f wire.Frame) (verdict, error) {
 		return hide, nil
 	}
 	r.ready = f.Raw[5]
-	if r.settings != nil {
+	if refused := r.settings != nil; refused {
 		r.out = wire.AppendReady(r.settings.Append(r.out), r.ready)
 		r.settings = nil
 		s.tx.have = pool.Unknown()

@@ -315,9 +315,14 @@ func testSettings() cluster.Router {
 // serve starts a router in front of the shared pair.
 func serve(t *testing.T, change ...func(*cluster.Router)) *fixture {
 	t.Helper()
+	return serveOn(t, shared(t), change...)
+}
+
+func serveOn(t *testing.T, p *pair, change ...func(*cluster.Router)) *fixture {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	f := &fixture{pair: shared(t), t: t, addr: l.Addr().String(), topologies: make(chan router.Topology, 4), settings: testSettings()}
+	f := &fixture{pair: p, t: t, addr: l.Addr().String(), topologies: make(chan router.Topology, 4), settings: testSettings()}
 	for _, c := range change {
 		c(&f.settings)
 	}
@@ -352,8 +357,10 @@ func serve(t *testing.T, change ...func(*cluster.Router)) *fixture {
 	return f
 }
 
-func (f *fixture) publish() {
-	f.topologies <- router.Topology{Members: f.members(), Settings: f.settings}
+func (f *fixture) publish() { f.topologies <- topology(f.members(), f.settings) }
+
+func topology(members []route.Member, settings cluster.Router) router.Topology {
+	return router.Topology{Members: members, Settings: settings}
 }
 
 // ready waits until the primary and the standby serve.

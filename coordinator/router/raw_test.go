@@ -164,6 +164,7 @@ func bind(portal, name string, params ...string) *pgproto3.Bind {
 	}
 	return b
 }
+
 func execute(portal string, max uint32) *pgproto3.Execute {
 	return &pgproto3.Execute{Portal: portal, MaxRows: max}
 }
