@@ -56,6 +56,7 @@ func noise() []string {
 		// Of a data folder that is only just being made.
 		"Failed to detect schema version",
 		"failed to update storage version",
+		"cannot campaign at term 1 since there are still pending configuration changes",
 	}
 }
 
@@ -63,6 +64,7 @@ func noise() []string {
 type Server struct {
 	etcd     *embed.Etcd
 	endpoint string
+	run      string // the folder of the sockets
 	lock     *os.File
 	streams  *streams
 	err      chan error
@@ -119,6 +121,7 @@ func start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}
 	s := &Server{
 		endpoint: "unix://" + filepath.Join(run, clientSocket),
+		run:      run,
 		lock:     held,
 		streams:  newStreams(),
 		err:      make(chan error, 1),
@@ -222,6 +225,7 @@ func (s *Server) Close() error {
 		}()
 		select {
 		case <-done:
+			_ = os.Remove(s.run) // it is empty now, and made again when it is needed
 			s.closeErr = s.lock.Close()
 		case <-time.After(stopTimeout):
 			s.closeErr = fmt.Errorf("stop embedded etcd: it still runs after %s; it ends with this process", stopTimeout)

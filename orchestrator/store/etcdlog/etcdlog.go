@@ -10,6 +10,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -18,7 +19,7 @@ import (
 
 // New makes a zap logger that writes entries of the given level (zapcore.WarnLevel and up, or a zap.AtomicLevel
 // that is changed later) to log, except those whose message
-// is in drop. An entry at zap's fatal level ends the process, as etcd expects: it logs such an entry when it
+// contains one of drop. An entry at zap's fatal level ends the process, as etcd expects: it logs such an entry when it
 // cannot vouch for its data any more.
 func New(log *slog.Logger, level zapcore.LevelEnabler, drop ...string) *zap.Logger {
 	return zap.New(&core{handler: log.Handler(), level: level, drop: drop}, zap.ErrorOutput(zapcore.AddSync(discard{})))
@@ -41,10 +42,11 @@ func (c *core) With(fields []zapcore.Field) zapcore.Core {
 }
 
 func (c *core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(e.Level) && !slices.Contains(c.drop, e.Message) {
-		return ce.AddCore(e, c)
+	dropped := slices.ContainsFunc(c.drop, func(part string) bool { return strings.Contains(e.Message, part) })
+	if !c.Enabled(e.Level) || dropped {
+		return ce
 	}
-	return ce
+	return ce.AddCore(e, c)
 }
 
 func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
