@@ -287,14 +287,23 @@ func (s *session) readyForQuery(st *step, f wire.Frame) (verdict, error) {
 		return hide, nil
 	}
 	r.ready = f.Raw[5]
-	if refused := r.settings != nil; refused {
-		r.out = wire.AppendReady(r.settings.Append(r.out), r.ready)
-		r.settings = nil
-		s.tx.have = pool.Unknown()
-		r.failed = true
+	if s.tellRefusal() {
 		return hide, nil
 	}
 	return pass, nil
+}
+
+// tellRefusal answers the client's statement with the error of its session's settings, if that is how it went.
+func (s *session) tellRefusal() bool {
+	r := &s.reply
+	if r.settings == nil {
+		return false
+	}
+	r.out = wire.AppendReady(r.settings.Append(r.out), r.ready)
+	r.settings = nil
+	s.tx.have = pool.Unknown()
+	r.failed = true
+	return true
 }
 
 // pendingLocal tells whether it is the turn of an answer of our own.
