@@ -20,8 +20,10 @@ type Grants interface {
 	Acquire(ctx context.Context, g cluster.Grant, groupRevision int64, ttl time.Duration) (Grant, error)
 }
 
-// Grant is a held right. Renew extends it to its whole TTL, counted from a moment after the call began.
+// Grant is a held right. Renew extends it to its whole TTL, counted from a moment after the call began. TTL is what the
+// store has granted: deadlines are counted with it and not with the spec's, which may have changed since.
 type Grant interface {
+	TTL() time.Duration
 	Renew(ctx context.Context) error
 	Release(ctx context.Context) error
 }
@@ -72,7 +74,7 @@ func (r *right) acquire(ctx context.Context, term uint64, groupRevision int64) e
 	held, cur, ttl := r.held, r.cur, r.ttl
 	r.mu.Unlock()
 	if held != nil {
-		if cur.Term == term && r.renew(ctx, held, ttl) == nil {
+		if cur.Term == term && r.renew(ctx, held) == nil {
 			return nil
 		}
 		r.drop()
@@ -85,17 +87,22 @@ func (r *right) acquire(ctx context.Context, term uint64, groupRevision int64) e
 		return fmt.Errorf("acquire the grant of group %d under term %d: %w", g.Group, term, err)
 	}
 	// What was acquired may be an adopted lease with little left: only a renewal tells from when it counts.
-	renewCtx, cancel := context.WithTimeout(ctx, ttl/3)
+	renewCtx, cancel := context.WithTimeout(ctx, held.TTL()/3)
 	err = held.Renew(renewCtx)
 	cancel()
 	if err != nil {
 		return fmt.Errorf("renew the grant of group %d under term %d: %w", g.Group, term, err)
 	}
-	r.hold(held, failover.Right{Term: term, Deadline: failover.Deadline(began, ttl, failover.Margin(ttl))}, ttl)
+	r.hold(held, failover.Right{Term: term, Deadline: deadline(began, held)})
 	return nil
 }
 
-func (r *right) hold(g Grant, right failover.Right, ttl time.Duration) {
+// deadline is when a primary must begin to die if a renewal that began at an instant was the last.
+func deadline(began failover.Instant, g Grant) failover.Instant {
+	return failover.Deadline(began, g.TTL(), failover.Margin(g.TTL()))
+}
+
+func (r *right) hold(g Grant, right failover.Right) {
 	ctx, cancel := context.WithCancel(r.life)
 	done := make(chan struct{})
 	r.mu.Lock()
@@ -105,7 +112,7 @@ func (r *right) hold(g Grant, right failover.Right, ttl time.Duration) {
 	go func() {
 		defer close(done)
 		var both sync.WaitGroup
-		both.Go(func() { r.keep(ctx, g, ttl) })
+		both.Go(func() { r.keep(ctx, g) })
 		both.Go(func() { r.watch(ctx, g) })
 		both.Wait()
 	}()
@@ -138,7 +145,8 @@ func (r *right) watch(ctx context.Context, g Grant) {
 }
 
 // keep renews until ctx ends or the grant is lost.
-func (r *right) keep(ctx context.Context, g Grant, ttl time.Duration) {
+func (r *right) keep(ctx context.Context, g Grant) {
+	ttl := g.TTL()
 	t := time.NewTimer(failover.RenewEvery(ttl))
 	defer t.Stop()
 	for {
@@ -148,7 +156,7 @@ func (r *right) keep(ctx context.Context, g Grant, ttl time.Duration) {
 		case <-t.C:
 		}
 		next := failover.RenewEvery(ttl)
-		err := r.renew(ctx, g, ttl)
+		err := r.renew(ctx, g)
 		switch {
 		case err == nil:
 		case ctx.Err() != nil:
@@ -167,9 +175,9 @@ func (r *right) keep(ctx context.Context, g Grant, ttl time.Duration) {
 	}
 }
 
-func (r *right) renew(ctx context.Context, g Grant, ttl time.Duration) error {
+func (r *right) renew(ctx context.Context, g Grant) error {
 	began := r.clock()
-	attempt, cancel := context.WithTimeout(ctx, ttl/3)
+	attempt, cancel := context.WithTimeout(ctx, g.TTL()/3)
 	defer cancel()
 	if err := g.Renew(attempt); err != nil {
 		return err
@@ -179,7 +187,7 @@ func (r *right) renew(ctx context.Context, g Grant, ttl time.Duration) error {
 		r.mu.Unlock()
 		return store.ErrLeaseLost // it may live in the store, but here it has run out, and the server was stopped
 	}
-	r.cur.Deadline = max(r.cur.Deadline, failover.Deadline(began, ttl, failover.Margin(ttl)))
+	r.cur.Deadline = max(r.cur.Deadline, deadline(began, g))
 	right := r.cur
 	r.mu.Unlock()
 	r.tell(ctx, right)

@@ -158,6 +158,18 @@ func TestAShortAbsenceOfTheStoreChangesNothing(t *testing.T) {
 	})
 }
 
+func TestALongerTTLInTheSpecDoesNotStretchAGrantThatIsHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, revision := newRight(t)
+		require.NoError(t, r.acquire(t.Context(), 3, revision))
+		r.setTTL(10 * grantTTL)
+		require.NoError(t, r.acquire(t.Context(), 3, revision))
+		told, _ := r.last()
+		require.LessOrEqual(t, told.Deadline, r.clock().Add(grantTTL-failover.Margin(grantTTL)))
+		require.NoError(t, r.release(t.Context()))
+	})
+}
+
 func TestAnOvertakenDecisionGetsNoGrant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, revision := newRight(t)
