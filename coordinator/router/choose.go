@@ -59,14 +59,15 @@ func (s *session) add(p *plan, info *statement.Info, hot bool) {
 	}
 }
 
-// onlySelects tells whether a text holds nothing but queries that change nothing by their form.
+// onlySelects tells whether a text holds nothing but queries that change nothing by their form, and leave nothing behind in
+// the session.
 func onlySelects(info *statement.Info) bool {
 	for i := range info.Statements {
-		if info.Statements[i].Kind != statement.Read {
+		if info.Statements[i].Kind != statement.Read || len(info.Statements[i].Settings) > 0 {
 			return false
 		}
 	}
-	return info.Err == nil
+	return info.Err == nil && info.Pin() == ""
 }
 
 // onlyControl tells whether a text only begins or ends transactions or changes the session.

@@ -198,10 +198,13 @@ func (p *sampler) sample(ctx context.Context, conn *pgx.Conn, m route.Member, ti
 	defer stop()
 	var recovering bool
 	var timeline int32
-	var lsn string
-	err := conn.QueryRow(qctx, sql.RouterSample).Scan(&recovering, &s.SystemID, &timeline, &lsn, &s.Receiving)
+	var lsn, flushed string
+	err := conn.QueryRow(qctx, sql.RouterSample).Scan(&recovering, &s.SystemID, &timeline, &lsn, &flushed, &s.Receiving)
 	if err == nil {
 		s.LSN, err = cluster.ParseLSN(lsn)
+	}
+	if err == nil {
+		s.Flushed, err = cluster.ParseLSN(flushed)
 	}
 	if err != nil {
 		_ = conn.Close(qctx)

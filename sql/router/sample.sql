@@ -18,6 +18,8 @@ SELECT r.recovering,
              WHEN (p.lsn - '0/0') % i.wal_block_size = 24 THEN p.lsn - 24::numeric
              ELSE p.lsn
         END)::text,
+       -- What a primary has flushed is all that a standby can have: lag is held against it.
+       CASE WHEN r.recovering THEN '0/0' ELSE pg_catalog.pg_current_wal_flush_lsn()::text END,
        r.recovering AND EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver w WHERE w.status = 'streaming')
 FROM (SELECT pg_catalog.pg_is_in_recovery() AS recovering) r,
      LATERAL (SELECT CASE WHEN r.recovering
