@@ -33,7 +33,7 @@ func viewOf(id string, s router.Stats) console.View {
 	}
 	v.Stats = []console.Stat{{
 		Database: "*", Transactions: s.Totals.Primary + s.Totals.Standby, Queries: s.Totals.Queries,
-		ReadsStandby: s.Totals.Standby, Writes: s.Totals.Primary, Received: s.Totals.ReceivedBytes, Sent: s.Totals.SentBytes,
+		ReadsStandby: s.Totals.Standby, ReadsPrimary: s.Totals.ReadsPrimary, Writes: s.Totals.Primary - s.Totals.ReadsPrimary, Received: s.Totals.ReceivedBytes, Sent: s.Totals.SentBytes,
 	}}
 	return v
 }
@@ -59,6 +59,7 @@ func connectionOf(p pool.Stat, c pool.ServerStat) console.Connection {
 func clientOf(c router.Client) console.Client {
 	out := console.Client{
 		ID: uint64(c.ID), User: c.User, Database: c.Database, State: c.State, Address: c.Address, ConnectedAt: c.Since, Node: c.Node,
+		ServerPID: c.ServerPID, Transaction: c.Transaction, Pinned: c.Pinned, LastRoute: c.LastRoute, Application: c.Application,
 	}
 	if c.TLS {
 		out.TLS = "TLS"

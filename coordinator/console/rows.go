@@ -155,8 +155,8 @@ func statRows(in input) [][]any {
 	var rows [][]any
 	for _, s := range in.view.Stats {
 		rows = append(rows, []any{
-			s.Database, count(s.Transactions), count(s.Queries), count(s.Received), count(s.Sent), s.TransactionTime.Microseconds(),
-			s.QueryTime.Microseconds(), s.ServerWait.Microseconds(), count(s.ReadsStandby), count(s.ReadsPrimary), count(s.Writes),
+			s.Database, count(s.Transactions), count(s.Queries), count(s.Received), count(s.Sent),
+			count(s.ReadsStandby), count(s.ReadsPrimary), count(s.Writes),
 		})
 	}
 	return rows

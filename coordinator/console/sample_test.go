@@ -94,7 +94,6 @@ func sample() fixed {
 		},
 		Stats: []Stat{{
 			Database: "shop", Transactions: 10, Queries: 20, ReadsStandby: 5, ReadsPrimary: 3, Writes: 2, Received: 1000, Sent: 20000,
-			TransactionTime: time.Second, QueryTime: 900 * time.Millisecond, ServerWait: time.Millisecond,
 		}},
 		Settings: Settings(router),
 		Route: func(_ context.Context, sql string) ([]Routed, error) {

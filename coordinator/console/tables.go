@@ -43,10 +43,9 @@ func shows() []*show {
 			"type, id int8, user, database, state, addr, port int8, connect_time timestamptz, request_time timestamptz, " +
 			"wait int8, wait_us int8, transaction, node, remote_pid int8, pinned, last_route, prepared_statements int8, " +
 			"tls, application_name"), clientRows},
-		{"stats", "what this router has done since its start, by database (times in microseconds)", columns("" +
+		{"stats", "what this router has done since its start", columns("" +
 			"database, total_xact_count int8, total_query_count int8, total_received int8, total_sent int8, " +
-			"total_xact_time int8, total_query_time int8, total_wait_time int8, total_reads_standby int8, " +
-			"total_reads_primary int8, total_writes int8"), statRows},
+			"total_reads_standby int8, total_reads_primary int8, total_writes int8"), statRows},
 		{"routers", "all routers of the cluster", columns("id, listen, admin, version, epoch int8, this bool, reported_at timestamptz"), routerRows},
 		{"config", "this router's settings", columns("key, value, default, changeable"), configRows},
 		{"version", "this router's version", columns("version"), func(in input) [][]any {

@@ -111,13 +111,12 @@ type Client struct {
 	Application string
 }
 
-// Stat counts since the router's start, for one database.
+// Stat counts since the router's start. Database is the one that is counted, "*" for all together.
 type Stat struct {
-	Database                               string
-	Transactions, Queries                  uint64
-	ReadsStandby, ReadsPrimary, Writes     uint64
-	Received, Sent                         uint64 // bytes, from and to clients
-	TransactionTime, QueryTime, ServerWait time.Duration
+	Database                           string
+	Transactions, Queries              uint64
+	ReadsStandby, ReadsPrimary, Writes uint64
+	Received, Sent                     uint64 // bytes, from and to clients
 }
 
 // Setting is one line of SHOW config.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/multicoord/multicoord/coordinator/pool"
@@ -33,6 +34,9 @@ func (s *session) add(p *plan, info *statement.Info, hot bool) {
 	read, reason := info.Read(s.catalog.volatility())
 	if !read && info.Route == "standby" && onlySelects(info) {
 		read = true // the user knows better; a standby refuses to write anyway
+	}
+	if !read && s.status == 'I' && onlyBegins(info) && s.readOnlyByDefault() {
+		read = true // as BEGIN READ ONLY is
 	}
 	if !read {
 		if p.read {
@@ -68,6 +72,26 @@ func onlySelects(info *statement.Info) bool {
 		}
 	}
 	return info.Err == nil && info.Pin() == ""
+}
+
+// onlyBegins tells whether a text is a BEGIN that leaves it to the session's default whether the transaction may write.
+func onlyBegins(info *statement.Info) bool {
+	return info.Err == nil && len(info.Statements) == 1 && info.Statements[0].Kind == statement.Begin &&
+		info.Statements[0].ReadOnly == nil && info.Statements[0].Isolation != "serializable"
+}
+
+// readOnlyByDefault tells whether the session has asked for transactions that only read.
+func (s *session) readOnlyByDefault() bool {
+	made, ok := s.tx.want.Lookup("default_transaction_read_only")
+	if !ok {
+		return false
+	}
+	for _, on := range []string{"'on'", "'true'", "'yes'", "'1'"} {
+		if strings.HasSuffix(made, " TO "+on) {
+			return true
+		}
+	}
+	return false
 }
 
 // onlyControl tells whether a text only begins or ends transactions or changes the session.
@@ -193,6 +217,9 @@ func (s *session) connect(v *view, choice route.Choice, p *plan, w **patience) e
 	case s.greeting:
 	case primary:
 		s.counters.primary.Add(1)
+		if p.read {
+			s.counters.readsPrimary.Add(1)
+		}
 	default:
 		s.counters.standby.Add(1)
 	}

@@ -121,7 +121,7 @@ func (s *session) showOwn(name string) *answer {
 			return "off"
 		}
 	case "route":
-		value = func() string { return s.lastRoute() }
+		value = func() string { return s.last.String() }
 	default:
 		return &answer{err: unknownParameter(name)}
 	}

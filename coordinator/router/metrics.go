@@ -12,6 +12,7 @@ import (
 // counters are one session's; only it adds to them, anybody may read.
 type counters struct {
 	queries, primary, standby, retries atomic.Uint64
+	readsPrimary                       atomic.Uint64 // the part of primary that only read
 	sent, received                     atomic.Uint64 // bytes to the client, and from servers for it
 }
 
@@ -19,6 +20,7 @@ func (c *counters) add(o *counters) {
 	c.queries.Add(o.queries.Load())
 	c.primary.Add(o.primary.Load())
 	c.standby.Add(o.standby.Load())
+	c.readsPrimary.Add(o.readsPrimary.Load())
 	c.retries.Add(o.retries.Load())
 	c.sent.Add(o.sent.Load())
 	c.received.Add(o.received.Load())

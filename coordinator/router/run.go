@@ -22,7 +22,7 @@ const attempts = 4
 // standby fails is run again elsewhere as long as the client has seen nothing of it.
 func (s *session) run(p *plan) error {
 	s.turn.Add(1)
-	defer s.turn.Add(1)
+	defer s.show()
 	s.lend()
 	defer s.giveBack()
 	s.reply.replanned = false
@@ -125,7 +125,7 @@ func (s *session) equip(w []byte, p *plan) ([]byte, error) {
 	c, r := s.srv, &s.reply
 	if s.tx.current().notice {
 		r.out = wire.AppendNotice(r.out, &wire.Error{
-			Severity: wire.SeverityNotice, Code: "00000", Message: "route: " + s.lastRoute(),
+			Severity: wire.SeverityNotice, Code: "00000", Message: "route: " + s.last.String(),
 		})
 	}
 	if s.status == 'E' || s.tx.have.Same(s.tx.want) {

@@ -78,6 +78,7 @@ type session struct {
 	// turn is odd while a batch is under way.
 	turn     atomic.Uint64
 	counters counters
+	shown    shown
 }
 
 // poolOf remembers where the session gets its connections to a node.
@@ -95,11 +96,11 @@ type portal struct {
 // lastRoute is the answer to SHOW multicoord.route.
 type lastRoute struct{ node, reason string }
 
-func (s *session) lastRoute() string {
-	if s.last.node == "" {
-		return s.last.reason
+func (l lastRoute) String() string {
+	if l.node == "" {
+		return l.reason
 	}
-	return s.last.node + ": " + s.last.reason
+	return l.node + ": " + l.reason
 }
 
 func (s *session) consistency() cluster.Consistency {

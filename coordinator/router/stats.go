@@ -3,6 +3,7 @@ package router
 import (
 	"cmp"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/multicoord/multicoord/coordinator/pool"
@@ -33,9 +34,15 @@ type Client struct {
 	User, Database, Address, State string // State is idle, active or waiting
 	TLS                            bool
 	Since                          time.Time
-	// Node is the server that the session holds a connection to, "" for none.
-	Node   string
-	Totals Totals
+	// Node is the server that the session holds a connection to, "" for none; ServerPID that connection's backend.
+	Node      string
+	ServerPID uint32
+	// Transaction is the status byte that the client was last told (I, T, E), Pinned why the session keeps its server
+	// connection, LastRoute where the last statement went and why, Application its application_name: all as of the end
+	// of the last batch.
+	Transaction                    byte
+	Pinned, LastRoute, Application string
+	Totals                         Totals
 }
 
 // Totals are numbers since the start of the session or of the router.
@@ -43,13 +50,16 @@ type Totals struct {
 	// Queries counts statements received; Primary and Standby count transactions (or statements outside of one) by
 	// where they went; Retries counts reads run again elsewhere.
 	Queries, Primary, Standby, Retries uint64
-	SentBytes, ReceivedBytes           uint64
+	// ReadsPrimary is the part of Primary that only read.
+	ReadsPrimary             uint64
+	SentBytes, ReceivedBytes uint64
 }
 
 func (c *counters) totals() Totals {
 	return Totals{
 		Queries: c.queries.Load(), Primary: c.primary.Load(), Standby: c.standby.Load(), Retries: c.retries.Load(),
-		SentBytes: c.sent.Load(), ReceivedBytes: c.received.Load(),
+		ReadsPrimary: c.readsPrimary.Load(),
+		SentBytes:    c.sent.Load(), ReceivedBytes: c.received.Load(),
 	}
 }
 
@@ -81,11 +91,33 @@ func (s *session) stat() Client {
 	if s.cancelMu.TryLock() {
 		defer s.cancelMu.Unlock()
 		if s.current != nil {
-			c.Node = s.current.Node()
+			c.Node, c.ServerPID = s.current.Node(), s.current.Key.PID
 		}
 		if s.waiting != nil {
 			c.State = "waiting"
 		}
 	}
+	s.shown.mu.Lock()
+	defer s.shown.mu.Unlock()
+	c.Transaction, c.Pinned, c.Application = s.shown.status, s.shown.pinned, s.shown.application
+	if s.shown.last.node != "" {
+		c.LastRoute = s.shown.last.String()
+	}
 	return c
+}
+
+// shown is what the console is shown of a session.
+type shown struct {
+	mu                  sync.Mutex
+	status              byte
+	pinned, application string
+	last                lastRoute
+}
+
+// show notes what the console may see, and the end of the turn.
+func (s *session) show() {
+	s.shown.mu.Lock()
+	s.shown.status, s.shown.pinned, s.shown.application, s.shown.last = s.status, s.pinned, s.application, s.last
+	s.shown.mu.Unlock()
+	s.turn.Add(1)
 }
