@@ -121,7 +121,32 @@ func (c *Cluster) Up(args ...string) time.Duration {
 	return time.Since(began)
 }
 
-// Process is the process of `up` that was started last.
+// Down runs `orchestrator down` and requires that it ends well and leaves nothing running.
+func (c *Cluster) Down() Result {
+	c.Env.TB.Helper()
+	r := c.Orchestrator("down")
+	if r.Code != 0 {
+		c.Env.TB.Fatal(r)
+	}
+	if left := c.Env.Processes(); len(left) > 0 {
+		c.Env.TB.Fatalf("`orchestrator down` has left %v", left)
+	}
+	return r
+}
+
+// Detach runs `orchestrator up --detach` and waits for the cluster as WaitReady does.
+func (c *Cluster) Detach(args ...string) Result {
+	c.Env.TB.Helper()
+	c.up = nil
+	r := c.Orchestrator(append([]string{"up", "--detach"}, args...)...)
+	if r.Code != 0 {
+		c.Env.TB.Fatal(r)
+	}
+	c.WaitReady()
+	return r
+}
+
+// Process is the process of `up` that was started last in the foreground; nil for a detached one.
 func (c *Cluster) Process() *Process { return c.up }
 
 // WaitReady waits until every node runs in its role, each standby streams, and the router answers.

@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"encoding/json"
 	"errors"
 	"strings"
 	"time"
@@ -70,6 +71,24 @@ func (c *Commands) Topology() Topology {
 		c.Env.TB.Fatal(err)
 	}
 	return t
+}
+
+// Finding is a line of `orchestrator status`.
+type Finding struct {
+	Kind, Level, Node, Host, Message, Remedy string
+}
+
+// Status is what `orchestrator status` finds now.
+func (c *Commands) Status() []Finding {
+	c.Env.TB.Helper()
+	var status struct {
+		Findings []Finding `json:"findings"`
+	}
+	r := c.Orchestrator("status", "-o", "json")
+	if err := json.Unmarshal([]byte(r.Stdout), &status); err != nil {
+		c.Env.TB.Fatalf("read the status: %v\n%s", err, r)
+	}
+	return status.Findings
 }
 
 // Until waits until the topology is as f wants it; f's error says what is missing.

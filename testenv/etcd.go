@@ -100,11 +100,15 @@ func (d *Etcd) signal(s syscall.Signal) {
 // WaitReady waits until a linearizable read succeeds.
 func (d *Etcd) WaitReady() {
 	d.env.TB.Helper()
-	client := d.Client()
 	d.env.Until(20*time.Second, "etcd answers", func() error {
+		client, err := d.dial()
+		if err != nil {
+			return err
+		}
+		defer client.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
-		_, err := client.Get(ctx, "ready")
+		_, err = client.Get(ctx, "ready")
 		return err
 	})
 }
@@ -112,16 +116,20 @@ func (d *Etcd) WaitReady() {
 // Client opens a client that is closed when the test ends.
 func (d *Etcd) Client() *clientv3.Client {
 	d.env.TB.Helper()
-	cfg := clientv3.Config{
-		Endpoints: d.Endpoints, DialTimeout: 2 * time.Second, Logger: zap.NewNop(),
-		Username: d.User, Password: d.Password, TLS: d.tls(),
-	}
-	client, err := clientv3.New(cfg)
+	client, err := d.dial()
 	if err != nil {
 		d.env.TB.Fatalf("connect to etcd: %v", err)
 	}
 	d.env.TB.Cleanup(func() { _ = client.Close() })
 	return client
+}
+
+// dial makes a client; with a user it needs an etcd that answers.
+func (d *Etcd) dial() (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{
+		Endpoints: d.Endpoints, DialTimeout: 2 * time.Second, Logger: zap.NewNop(),
+		Username: d.User, Password: d.Password, TLS: d.tls(),
+	})
 }
 
 func (d *Etcd) tls() *tls.Config {

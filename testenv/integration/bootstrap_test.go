@@ -70,14 +70,9 @@ func TestOneCommandBringsUpAWholeCluster(t *testing.T) {
 	t.Run("down keeps the data and up brings them back", func(t *testing.T) {
 		c, env := c.In(t), env.In(t)
 		env.Psql(c.Connstr(), "-c", "CREATE TABLE kept AS SELECT 42 AS answer")
-		down := c.Orchestrator("down")
-		require.Zero(t, down.Code, down)
-		require.Empty(t, env.Processes())
-		again := c.Orchestrator("down")
-		require.Zero(t, again.Code, "down is harmless on a stopped cluster: %s", again)
-
-		up := c.Orchestrator("up", "--detach")
-		require.Zero(t, up.Code, up)
+		c.Down()
+		c.Down() // harmless on a stopped cluster
+		up := c.Detach()
 		require.Less(t, up.Took, nextUpWithin, up)
 		t.Logf("ready again after %s", up.Took)
 		require.Equal(t, "42", env.Psql(c.Connstr(), "-c", "SELECT answer FROM kept"))

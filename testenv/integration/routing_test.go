@@ -261,6 +261,7 @@ func consoleConnstr(c *testenv.Cluster) string {
 }
 
 func console(t *testing.T, c *testenv.Cluster) {
+	c.Connect() // a client to show
 	for _, what := range []string{"NODES", "GROUPS", "SERVERS", "LAG", "POOLS", "CLIENTS", "ROUTERS", "CONFIG", "VERSION", "HELP"} {
 		require.NotEmpty(t, c.Env.Psql(consoleConnstr(c), "-c", "SHOW "+what), what)
 	}

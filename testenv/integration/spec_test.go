@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,7 +18,7 @@ import (
 func TestSpecChanges(t *testing.T) {
 	env := testenv.New(t)
 	c := env.Cluster(testenv.ClusterOptions{Standbys: 1, Workers: []int{0}})
-	c.Up()
+	c.Detach("-f", c.SpecFile)
 	env.Psql(c.Connstr(), "-c", "CREATE TABLE kept AS SELECT 1 AS x")
 	for _, tt := range []struct {
 		name string
@@ -35,7 +34,7 @@ func TestSpecChanges(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, c.In(t)) })
 	}
 	require.Equal(t, "1", env.Psql(c.Connstr(), "-c", "SELECT x FROM kept"))
-	c.Must("down")
+	c.Down()
 }
 
 // setting waits until a node's setting has a value.
@@ -68,33 +67,50 @@ func reloads(t *testing.T, c *testenv.Cluster) {
 }
 
 func restarts(t *testing.T, c *testenv.Cluster) {
+	nodes := []string{"coordinator-1", "coordinator-2", "worker-1-1"}
 	old := testenv.Scan[string](c.Env, c.ConnectNode("coordinator-1"), "SHOW max_connections")
-	// Upwards and downwards: a standby must never have less than its primary.
-	for _, want := range []string{"173", "61"} {
-		require.NotEqual(t, old, want)
-		c.Must("config", "set", "postgresql.parameters.max_connections="+want)
-		c.Env.Until(20*time.Second, "the restart is reported as pending", func() error {
-			r := c.Orchestrator("status", "-o", "json")
-			if !strings.Contains(r.Stdout, "max_connections") {
-				return errors.New(r.Stdout)
-			}
-			return nil
-		})
+	require.NotEqual(t, "173", old)
+	change := func(from, to string, reported ...string) {
+		c.Must("config", "set", "postgresql.parameters.max_connections="+to)
+		pending(c, reported...)
 		r := c.Orchestrator("status")
 		require.Zero(t, r.Code, "a pending restart is a warning, no error: %s", r)
-		setting(c, "coordinator-1", "max_connections", old)
-		c.Must("down")
-		c.Must("up", "--detach")
-		c.WaitReady()
-		for _, n := range []string{"coordinator-1", "coordinator-2", "worker-1-1"} {
-			setting(c, n, "max_connections", want)
-		}
-		old = want
+		setting(c, "coordinator-1", "max_connections", from)
+		c.Down()
+		c.Detach()
 	}
+	change(old, "173", nodes...)
+	for _, n := range nodes {
+		setting(c, n, "max_connections", "173")
+	}
+	change("173", "61", "coordinator-1", "worker-1-1")
+	setting(c, "coordinator-1", "max_connections", "61")
+	setting(c, "worker-1-1", "max_connections", "61")
+	// A standby must not have less than its primary had: it follows with the restart after the one in which it has
+	// replayed the primary's change.
+	c.Down()
+	c.Detach()
+	setting(c, "coordinator-2", "max_connections", "61")
+}
+
+// pending waits until the status names a pending restart of the nodes.
+func pending(c *testenv.Cluster, nodes ...string) {
+	c.Env.TB.Helper()
+	c.Env.Until(20*time.Second, "the restart is reported as pending", func() error {
+		findings := c.Status()
+		for _, n := range nodes {
+			if !slices.ContainsFunc(findings, func(f testenv.Finding) bool {
+				return f.Level == "Warning" && f.Node == n && strings.Contains(f.Message, "max_connections") && f.Remedy != ""
+			}) {
+				return fmt.Errorf("nothing about %s in %+v", n, findings)
+			}
+		}
+		return nil
+	})
 }
 
 func addsAndRemovesStandby(t *testing.T, c *testenv.Cluster) {
-	c.Must("group", "add-standby", "0", "--wait", "60s")
+	c.Must("group", "add-standby", "0", "--wait", "20s")
 	c.WaitReady()
 	g := c.Topology().Group(0)
 	require.Len(t, g.Nodes, 3)

@@ -105,8 +105,6 @@ func TestUpFindsTheClusterOfItsFolderByItself(t *testing.T) {
 	c := env.Cluster(testenv.ClusterOptions{Name: "named-otherwise"})
 	c.Up()
 	c.Stop()
-	up := c.Orchestrator("up", "--detach")
-	require.Zero(t, up.Code, "without -f and --cluster: %s", up)
-	c.WaitReady()
-	c.Must("down")
+	c.Detach() // without -f and --cluster
+	c.Down()
 }
