@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -54,4 +55,17 @@ func TestMedianIsTheMiddle(t *testing.T) {
 	require.InDelta(t, 2, median([]float64{3, 1, 2}), 0)
 	require.InDelta(t, 2.5, median([]float64{4, 1, 2, 3}), 0)
 	require.Zero(t, median(nil))
+}
+
+func TestPgbouncersVersionDecidesAboutPreparedStatements(t *testing.T) {
+	for out, want := range map[string]bool{
+		"PgBouncer 1.18.0\nlibevent 2.1.12-stable\n": false, "PgBouncer 1.21.0\n": true, "PgBouncer 2.0.1\n": true,
+	} {
+		v, err := parseVersion(out)
+		require.NoError(t, err)
+		require.Equal(t, want, v.atLeast(preparedSince), out)
+		require.Equal(t, want, strings.Contains(config(target{}, 1, "transaction", "", v), "max_prepared_statements"))
+	}
+	_, err := parseVersion("command not found")
+	require.Error(t, err)
 }
