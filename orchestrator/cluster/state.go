@@ -35,6 +35,10 @@ type Grant struct {
 	Node  string `json:"node"`
 	Host  string `json:"host"`
 	Term  uint64 `json:"term"`
+	// Machine tells in which boot and which process namespace the holder runs, as an agent's does, and DataDir which
+	// folder on it the holder keeps: together they tell its heir from an agent of the same name elsewhere.
+	Machine string `json:"machine,omitempty"`
+	DataDir string `json:"data_dir,omitempty"`
 }
 
 // NodeState is where a server is in its life.
@@ -85,6 +89,10 @@ type NodeStatus struct {
 	Upstream string `json:"upstream,omitempty"`
 	// Slots are the nodes for which the server holds physical replication slots.
 	Slots []string `json:"slots,omitempty"`
+	// Retained is how many bytes of WAL the server keeps for the slot of each node.
+	Retained map[string]int64 `json:"retained,omitempty"`
+	// LostSlots are the nodes whose slots have lost WAL that they need (max_slot_wal_keep_size).
+	LostSlots []string `json:"lost_slots,omitempty"`
 	// PendingRestart lists settings that a restart would apply.
 	PendingRestart []string `json:"pending_restart,omitempty"`
 	// SpecRevision is the revision of the spec that the server's configuration was made from.
