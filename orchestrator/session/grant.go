@@ -75,15 +75,22 @@ func AcquireGrant(ctx context.Context, s store.Store, g cluster.Grant, seen int6
 }
 
 // AdoptGrant goes on with a grant that an earlier process of this agent has held: it finds exactly g in the state while
-// the group's state is the one that was read (seen), and renews the lease on which the grant hangs. The caller must hold
-// the session agents/<g.Host>, so that it is the only heir.
+// the group's state is the one that was read (seen), and renews the lease on which the grant hangs. g must tell its Machine
+// and DataDir, for a server that another machine keeps under the same names is another server. The caller must hold the
+// session agents/<g.Host>, so that it is the only heir, and give its fence (more).
 //
-// ErrConflict: there is no such grant, or the group's state is another one, or the grant lives for less than ttl (it was
+// After the renewal the grant is written once more as it is, if all of that still holds: a commit without a write may
+// be answered by a member of etcd that lags behind (IsTxnSerializable in server/etcdserver/txn holds for it).
+//
+// ErrConflict: there is no such grant, or a comparison does not hold, or the group's state is another one, or the grant lives for less than ttl (it was
 // made under another spec): a holder that counts on more than it has is a second primary some day. ErrLeaseLost: the
 // grant has just run out.
-func AdoptGrant(ctx context.Context, s store.Store, g cluster.Grant, seen int64, ttl time.Duration) (*Grant, error) {
+func AdoptGrant(ctx context.Context, s store.Store, g cluster.Grant, seen int64, ttl time.Duration, more ...store.Compare) (*Grant, error) {
 	fail := func(err error) (*Grant, error) {
 		return nil, fmt.Errorf("adopt grant of group %d for %s under term %d: %w", g.Group, g.Node, g.Term, err)
+	}
+	if g.Machine == "" || g.DataDir == "" {
+		return fail(fmt.Errorf("it is not known where it is held: %w", store.ErrConflict))
 	}
 	want, err := state.Encode(g)
 	if err != nil {
@@ -106,6 +113,17 @@ func AdoptGrant(ctx context.Context, s store.Store, g cluster.Grant, seen int64,
 	}
 	gr := &Grant{grant: g, lease: lease, created: it.Created}
 	if err := gr.Renew(ctx); err != nil {
+		return fail(err)
+	}
+	_, err = s.Commit(ctx, store.Tx{
+		If: append([]store.Compare{
+			gr.Fence(),
+			{Key: it.Key, Kind: store.Modified, Revision: it.Modified},
+			state.GroupUnchanged(g.Group, seen),
+		}, more...),
+		Put: []store.Put{{Key: it.Key, Value: it.Value, Lease: it.Lease}},
+	})
+	if err != nil {
 		return fail(err)
 	}
 	return gr, nil
@@ -160,7 +178,7 @@ func (gs Grants) Acquire(ctx context.Context, g cluster.Grant, seen int64, ttl t
 	if err != nil {
 		return nil, fmt.Errorf("acquire grant of group %d: %w", g.Group, err)
 	}
-	gr, err := AdoptGrant(ctx, gs.Store, g, seen, ttl)
+	gr, err := AdoptGrant(ctx, gs.Store, g, seen, ttl, fence)
 	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrLeaseLost) {
 		return AcquireGrant(ctx, gs.Store, g, seen, ttl, fence)
 	}
