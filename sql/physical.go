@@ -10,4 +10,6 @@ var (
 	PhysicalCommandLine string
 	//go:embed physical/slots.sql
 	PhysicalSlots string
+	//go:embed physical/slot_states.sql
+	PhysicalSlotStates string
 )

@@ -218,6 +218,58 @@ func EndProcesses(ctx context.Context, dataDir string, grace time.Duration) erro
 	}
 }
 
+// FenceProcesses ends the PostgreSQL processes that work in a data directory as a guard ends a primary past its deadline, and
+// without one: SIGQUIT to the postmaster at once, SIGKILL to all of them after killAfter, until none is left. It
+// errs with those that are left when ctx ends.
+func FenceProcesses(ctx context.Context, dataDir string, killAfter time.Duration) error {
+	begun := time.Now()
+	tick := time.NewTicker(drainEvery)
+	defer tick.Stop()
+	for told := false; ; {
+		ps, err := serverProcesses(dataDir)
+		if err != nil {
+			return fmt.Errorf("look for processes of %s: %w", dataDir, err)
+		}
+		if len(ps) == 0 {
+			return nil
+		}
+		switch p, ok := postmasterIn(dataDir, ps); {
+		case time.Since(begun) >= killAfter:
+			if ok { // first, so that it starts nothing more
+				_ = p.signal(unix.SIGKILL)
+			}
+			for _, p := range ps {
+				_ = p.signal(unix.SIGKILL)
+			}
+		case ok && !told:
+			told = true
+			_ = p.signal(unix.SIGQUIT)
+		}
+		select {
+		case <-ctx.Done():
+			pids, _ := Processes(dataDir)
+			return fmt.Errorf("processes %v of %s do not end: %w", pids, dataDir, context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// postmasterIn picks the process that postmaster.pid names, if it is one of these, and otherwise the one that looks like it.
+func postmasterIn(dataDir string, ps []process) (process, bool) {
+	raw, err := os.ReadFile(filepath.Join(dataDir, "postmaster.pid"))
+	if err == nil {
+		line, _, _ := strings.Cut(string(raw), "\n")
+		if pid, err := strconv.Atoi(strings.TrimSpace(line)); err == nil {
+			for _, p := range ps {
+				if p.pid == pid {
+					return p, true
+				}
+			}
+		}
+	}
+	return postmasterOf(ps)
+}
+
 // KillTree kills a process and everything below it: a guard that does not answer, and its server, wherever that works.
 func KillTree(pid int) error {
 	below, err := descendants(pid)

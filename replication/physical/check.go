@@ -19,7 +19,7 @@ func CheckParameters(ctx context.Context, bin Binaries, account Account, params 
 	if err := checkNames(params); err != nil {
 		return err
 	}
-	all := defaults()
+	all := defaults(0)
 	for name, value := range params {
 		all[canonical(name)] = value
 	}

@@ -226,7 +226,7 @@ func TestNoManagedSettingReachesTheFile(t *testing.T) {
 		}
 		require.True(t, cluster.ManagedParameter(c.name) || c.name == "unix_socket_group", c.name)
 	}
-	for name := range defaults() {
+	for name := range defaults(0) {
 		if name == "hot_standby_feedback" {
 			continue
 		}

@@ -46,6 +46,8 @@ type marker struct {
 	Cluster   string `json:"cluster"`
 	Node      string `json:"node"`
 	Group     int    `json:"group"`
+	// Host is empty in markers of earlier versions.
+	Host string `json:"host,omitempty"`
 }
 
 const markerFile = "marker.json"
@@ -139,7 +141,7 @@ func (s *Server) claim() error {
 	if _, err := os.Lstat(s.path(markerFile)); err == nil {
 		return nil
 	}
-	raw, err := json.MarshalIndent(marker{s.cfg.ClusterID, s.cfg.ClusterName, s.cfg.Node, s.cfg.Group}, "", "  ")
+	raw, err := json.MarshalIndent(marker{s.cfg.ClusterID, s.cfg.ClusterName, s.cfg.Node, s.cfg.Group, s.cfg.Host}, "", "  ")
 	if err != nil {
 		return s.errorf("write its marker: %w", err)
 	}

@@ -34,6 +34,8 @@ type Config struct {
 	ClusterID, ClusterName string
 	Node                   string
 	Group                  int
+	// Host is the name of the host that keeps the node; it goes into the marker. It may be empty.
+	Host string
 	// Address is the host's address under which the server listens and is reached.
 	Address string
 	Port    int
@@ -119,6 +121,8 @@ type Settings struct {
 	HBA []string
 	// Upstream is where a standby streams from. A primary keeps it nil. A standby without one waits for WAL that does not come.
 	Upstream *Upstream
+	// Standbys is how many nodes the group has beside its primary: each may need a slot and a WAL sender of it.
+	Standbys int
 }
 
 func (s *Server) errorf(format string, args ...any) error {

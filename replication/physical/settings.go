@@ -11,19 +11,25 @@ import (
 	"github.com/multicoord/multicoord/orchestrator/cluster"
 )
 
-// defaults are sized for a small machine on which several servers run; the spec's parameters override them.
-func defaults() map[string]string {
+// defaults are sized for a small machine on which several servers run; the spec's parameters override them. standbys is how many
+// nodes stream from the group's primary: each takes a slot and a WAL sender, and a base backup takes two senders more.
+//
+// After a restart of the primary a standby tries again every wal_retrieve_retry_interval: half a second costs two lines
+// of log a second while the primary is down. That a peer is gone without a word is noticed by TCP (keepalives here, and
+// in primary_conninfo) after some 10 s on the standby and 45 s on the primary; the timeouts of sender and receiver are for a peer that hangs.
+func defaults(standbys int) map[string]string {
+	streams := strconv.Itoa(max(20, standbys+10))
 	return map[string]string{
 		"max_connections":              "100",
 		"shared_buffers":               "128MB",
-		"max_wal_senders":              "20",
-		"max_replication_slots":        "20",
+		"max_wal_senders":              streams,
+		"max_replication_slots":        streams,
 		"max_prepared_transactions":    "100", // two-phase commits across workers
 		"max_worker_processes":         "16",
 		"max_locks_per_transaction":    "128", // partitions
 		"hot_standby_feedback":         "on",
 		"wal_keep_size":                "128MB",
-		"wal_retrieve_retry_interval":  "1s",
+		"wal_retrieve_retry_interval":  "500ms",
 		"wal_receiver_status_interval": "1s",
 		"wal_receiver_timeout":         "30s",
 		"wal_sender_timeout":           "30s",
@@ -119,7 +125,7 @@ func (s *Server) fileSettings(set Settings, floor map[string]int) (map[string]st
 	if err := checkNames(set.Parameters); err != nil {
 		return nil, err
 	}
-	all := defaults()
+	all := defaults(set.Standbys)
 	for name, value := range set.Parameters {
 		all[canonical(name)] = value
 	}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/multicoord/multicoord/failover"
 	"github.com/multicoord/multicoord/failover/guard"
 )
 
@@ -213,9 +214,13 @@ func (s *Server) stopped(ctx context.Context) error {
 // SIGKILL). Where no guard answers, processes of the data directory are ended without it. A stopped server is fine.
 func (s *Server) Stop(ctx context.Context, mode guard.StopMode, timeout time.Duration) error {
 	client, err := s.Guard(ctx)
+	grace := time.Second
+	within := 2*timeout + 10*time.Second // all steps of the guard together take no longer, unless it does not run
+	if mode == guard.Immediate {
+		grace, within = 0, 8*time.Second
+	}
 	if err == nil {
-		// All steps of the guard together take no longer, unless it does not run.
-		bounded, cancel := context.WithTimeout(ctx, 2*timeout+10*time.Second)
+		bounded, cancel := context.WithTimeout(ctx, within)
 		err = client.Stop(bounded, mode, timeout)
 		cancel()
 	}
@@ -229,10 +234,10 @@ func (s *Server) Stop(ctx context.Context, mode guard.StopMode, timeout time.Dur
 		s.cfg.Log.Warn("the guard does not do it; stopping the server without it", "node", s.cfg.Node, "err", err)
 	}
 	// Whatever is left has no guard, or one that does not answer.
-	if err := guard.EndProcesses(ctx, s.DataDir(), time.Second); err != nil {
+	if err := guard.EndProcesses(ctx, s.DataDir(), grace); err != nil {
 		return s.errorf("stop: %w", err)
 	}
-	return s.endGuard(ctx)
+	return s.endGuard(ctx, time.Second)
 }
 
 // Kill ends the server at once with SIGKILL, without its guard: for a guard that does not answer while the server must not
@@ -241,11 +246,26 @@ func (s *Server) Kill(ctx context.Context) error {
 	if err := guard.EndProcesses(ctx, s.DataDir(), 0); err != nil {
 		return s.errorf("kill: %w", err)
 	}
-	return s.endGuard(ctx)
+	return s.endGuard(ctx, guardGrace)
 }
 
-// endGuard waits for a guard whose server has gone, and kills it if it does not end (it may be stopped by SIGSTOP).
-func (s *Server) endGuard(ctx context.Context) error {
+// guardGrace is how long a guard may take to note how its server ended before it is killed as well, when there is hurry.
+const guardGrace = 100 * time.Millisecond
+
+// Fence ends the server as its guard would have to when its right to be primary is over, and asks the guard nothing: SIGQUIT
+// to the postmaster, SIGKILL to all processes of the data directory after failover.KillAfter. It returns when none of them is
+// left, and no guard; within failover.StopBound even if the guard and all the others are stopped, unless a disk holds a
+// process up. A stopped server is fine. An error means that something was left when ctx ended.
+func (s *Server) Fence(ctx context.Context) error {
+	if err := guard.FenceProcesses(ctx, s.DataDir(), failover.KillAfter); err != nil {
+		return s.errorf("fence: %w", err)
+	}
+	return s.endGuard(ctx, guardGrace)
+}
+
+// endGuard waits for a guard whose server has gone, and kills it if it has not ended after grace (it may be stopped by
+// SIGSTOP).
+func (s *Server) endGuard(ctx context.Context, grace time.Duration) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for begun := time.Now(); ; {
@@ -254,7 +274,7 @@ func (s *Server) endGuard(ctx context.Context) error {
 		if !held {
 			return nil
 		}
-		if pid > 0 && time.Since(begun) > time.Second {
+		if pid > 0 && time.Since(begun) > grace {
 			if err := guard.KillTree(pid); err != nil {
 				return s.errorf("end the guard: %w", err)
 			}
