@@ -35,7 +35,7 @@ func decide(t *testing.T, s store.Store, primary string, term uint64) int64 {
 }
 
 func grantOf(node string, term uint64) cluster.Grant {
-	return cluster.Grant{Node: node, Host: "h-" + node, Term: term}
+	return cluster.Grant{Node: node, Host: "h-" + node, Term: term, Machine: "boot-" + node, DataDir: "/data"}
 }
 
 func TestAGrantIsGivenOnlyForTheDecisionThatWasRead(t *testing.T) {
@@ -154,12 +154,18 @@ func TestARestartedAgentAdoptsItsOwnGrantAndNoOther(t *testing.T) {
 		old, err := AcquireGrant(t.Context(), s, grantOf("a", 3), rev, ttl)
 		require.NoError(t, err)
 		time.Sleep(ttl - time.Second) // the agent is killed and comes back
-		for name, g := range map[string]cluster.Grant{
-			"another node":  grantOf("b", 3),
-			"another term":  grantOf("a", 4),
-			"another host":  {Node: "a", Host: "elsewhere", Term: 3},
-			"another group": {Group: 1, Node: "a", Host: "h-a", Term: 3},
+		for name, change := range map[string]func(*cluster.Grant){
+			"another node":       func(g *cluster.Grant) { g.Node = "b" },
+			"another term":       func(g *cluster.Grant) { g.Term = 4 },
+			"another host":       func(g *cluster.Grant) { g.Host = "elsewhere" },
+			"another group":      func(g *cluster.Grant) { g.Group = 1 },
+			"another machine":    func(g *cluster.Grant) { g.Machine = "boot-b" },
+			"an unknown machine": func(g *cluster.Grant) { g.Machine = "" },
+			"another folder":     func(g *cluster.Grant) { g.DataDir = "/elsewhere" },
+			"an unknown folder":  func(g *cluster.Grant) { g.DataDir = "" },
 		} {
+			g := grantOf("a", 3)
+			change(&g)
 			_, err := AdoptGrant(t.Context(), s, g, rev, ttl)
 			require.ErrorIs(t, err, store.ErrConflict, name)
 		}
@@ -176,6 +182,82 @@ func TestARestartedAgentAdoptsItsOwnGrantAndNoOther(t *testing.T) {
 		require.ErrorIs(t, old.Renew(t.Context()), store.ErrLeaseLost, "the end is shared with the old process, should it live")
 		_, err = AdoptGrant(t.Context(), s, grantOf("a", 3), rev, ttl)
 		require.ErrorIs(t, err, store.ErrConflict)
+	})
+}
+
+// Two machines were given one name, and neither the grant nor its heir tells where it is held.
+func TestAGrantThatDoesNotTellItsMachineIsNotAdopted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memstore.New()
+		rev := decide(t, s, "a", 1)
+		g := grantOf("a", 1)
+		g.Machine, g.DataDir = "", ""
+		_, err := AcquireGrant(t.Context(), s, g, rev, ttl)
+		require.NoError(t, err)
+		_, err = AdoptGrant(t.Context(), s, g, rev, ttl)
+		require.ErrorIs(t, err, store.ErrConflict)
+		_, err = AdoptGrant(t.Context(), s, grantOf("a", 1), rev, ttl)
+		require.ErrorIs(t, err, store.ErrConflict)
+	})
+}
+
+// What an heir relies on is looked at once more after the renewal: it may have changed while the heir was frozen.
+func TestAnHeirWhoseSessionOrDecisionIsGoneAdoptsNothing(t *testing.T) {
+	for name, meanwhile := range map[string]func(t *testing.T, s store.Store){
+		"the session": func(t *testing.T, s store.Store) {
+			t.Helper()
+			_, err := s.Commit(t.Context(), store.Tx{
+				If:     []store.Compare{{Key: config(1).Key, Kind: store.Modified, Revision: load(t, s).Items[config(1).Key].Modified}},
+				Delete: []string{config(1).Key},
+			})
+			require.NoError(t, err)
+		},
+		"the decision": func(t *testing.T, s store.Store) { t.Helper(); decide(t, s, "b", 2) },
+		"the grant": func(t *testing.T, s store.Store) {
+			t.Helper()
+			lease, err := s.Attach(t.Context(), load(t, s).Items[state.Grant(0)].Lease)
+			require.NoError(t, err)
+			require.NoError(t, lease.Revoke(t.Context()))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := memstore.New()
+				rev := decide(t, s, "a", 1)
+				_, err := AcquireGrant(t.Context(), s, grantOf("a", 1), rev, ttl)
+				require.NoError(t, err)
+				ss := begin(t, s, config(1))
+				fence, err := ss.Fence()
+				require.NoError(t, err)
+				proxy := &storetest.Proxy{Store: s, After: func(_ context.Context, op storetest.Op) error {
+					if op == storetest.Renew {
+						meanwhile(t, s)
+					}
+					return nil
+				}}
+				_, err = AdoptGrant(t.Context(), proxy, grantOf("a", 1), rev, ttl, fence)
+				require.Error(t, err)
+				require.True(t, errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrLeaseLost), err)
+				require.NoError(t, ss.Close(t.Context()))
+			})
+		})
+	}
+}
+
+func TestAnAdoptionIsConfirmedAndKeepsTheFence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memstore.New()
+		rev := decide(t, s, "a", 1)
+		old, err := AcquireGrant(t.Context(), s, grantOf("a", 1), rev, ttl)
+		require.NoError(t, err)
+		before := load(t, s).Items[state.Grant(0)]
+		heir, err := AdoptGrant(t.Context(), s, grantOf("a", 1), rev, ttl)
+		require.NoError(t, err)
+		after := load(t, s).Items[state.Grant(0)]
+		assert.Greater(t, after.Modified, before.Modified, "a write, which no lagging member can answer")
+		after.Modified = before.Modified
+		assert.Equal(t, before, after)
+		assert.Equal(t, old.Fence(), heir.Fence())
 	})
 }
 
