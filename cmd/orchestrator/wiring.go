@@ -136,9 +136,7 @@ func (a *app) agentRole(st store.Store, host string, w serverWiring, leave bool,
 		if err != nil {
 			return err
 		}
-		ss, err := session.Open(ctx, st, session.Config{
-			Key: state.Agent(host), Value: value, TTL: presenceTTL, Log: a.log, Dead: deadHere, Wait: true,
-		})
+		ss, err := a.openSession(ctx, st, state.Agent(host), value)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -147,7 +145,7 @@ func (a *app) agentRole(st store.Store, host string, w serverWiring, leave bool,
 		}
 		ag := agent.New(agent.Config{
 			Log: a.log, Host: host, Snapshots: state.Watch(ctx, st, a.log), Presence: presence{ss, self},
-			Grants: grants{session.Grants{Store: st, Session: ss}}, Servers: w.server, Left: w.left, Clock: session.Now, Leave: leave,
+			Grants: grants{session.Grants{Store: st, Session: ss}}, Servers: w.server, Left: w.left, Machine: machine(), DataDir: w.dir, Clock: session.Now, Leave: leave,
 		})
 		m.addAgent(ag)
 		err = ag.Run(ctx)
@@ -158,6 +156,23 @@ func (a *app) agentRole(st store.Store, host string, w serverWiring, leave bool,
 		}
 		return err
 	}}
+}
+
+// openSession makes a presence, and waits while the store is away.
+func (a *app) openSession(ctx context.Context, st store.Store, key string, value []byte) (*session.Session, error) {
+	for {
+		ss, err := session.Open(ctx, st, session.Config{Key: key, Value: value, TTL: presenceTTL, Log: a.log, Dead: deadHere, Wait: true})
+		if err == nil || !errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil {
+			return ss, err
+		}
+		a.log.Warn("waiting", "err", err)
+		t := time.NewTimer(retryEvery)
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		}
+		t.Stop()
+	}
 }
 
 // presence publishes an agent's reports on its session.

@@ -22,7 +22,6 @@ import (
 	"github.com/multicoord/multicoord/coordinator/wire"
 	"github.com/multicoord/multicoord/orchestrator/cluster"
 	"github.com/multicoord/multicoord/orchestrator/secret"
-	"github.com/multicoord/multicoord/orchestrator/session"
 	"github.com/multicoord/multicoord/orchestrator/state"
 	"github.com/multicoord/multicoord/orchestrator/store"
 )
@@ -223,9 +222,7 @@ func (p *routerPart) announce(ctx context.Context, st store.Store) error {
 		return err
 	}
 	for {
-		ss, err := session.Open(ctx, st, session.Config{
-			Key: state.Router(p.id), Value: value, TTL: presenceTTL, Log: p.a.log, Dead: deadHere, Wait: true,
-		})
+		ss, err := p.a.openSession(ctx, st, state.Router(p.id), value)
 		if err == nil {
 			<-ctx.Done()
 			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -64,16 +65,16 @@ func nodesIn(dir string) ([]string, error) {
 func (w serverWiring) physical(p agent.Place) *physical.Server {
 	return physical.New(physical.Config{
 		Log: w.log, Self: w.self, Bin: w.bin, Account: w.account, Dir: filepath.Join(nodesDir(w.dir), p.Node.Name),
-		ClusterID: w.id, ClusterName: w.name, Node: p.Node.Name, Group: p.Group, Address: p.Address, Port: p.Node.Port,
+		ClusterID: w.id, ClusterName: w.name, Node: p.Node.Name, Group: p.Group, Host: p.Host, Address: p.Address, Port: p.Node.Port,
 	})
 }
 
 // server makes the agent's view of a server.
-func (w serverWiring) server(p agent.Place) (agent.Server, error) {
+func (w serverWiring) server(life context.Context, p agent.Place) (agent.Server, error) {
 	if err := os.MkdirAll(nodesDir(w.dir), 0o711); err != nil {
 		return agent.Server{}, fmt.Errorf("make the folder of the nodes: %w", err)
 	}
-	s := &nodeServer{log: w.log.With("node", p.Node.Name), s: w.physical(p), group: p.Group, secrets: w.secrets}
+	s := &nodeServer{life: life, log: w.log.With("node", p.Node.Name), s: w.physical(p), group: p.Group, secrets: w.secrets}
 	s.check = func(ctx context.Context, params map[string]string) error {
 		return physical.CheckParameters(ctx, w.bin, w.account, params)
 	}
@@ -93,13 +94,14 @@ func (w serverWiring) left() ([]agent.Place, error) {
 			w.log.Warn("a folder among the nodes is not a node's and is left alone", "folder", n, "err", err)
 			continue
 		}
-		places = append(places, agent.Place{Node: cluster.Node{Name: p.Node}, Group: p.Group})
+		places = append(places, agent.Place{Node: cluster.Node{Name: p.Node}, Group: p.Group, Host: p.Host})
 	}
 	return places, nil
 }
 
 // nodeServer adapts a physical.Server to what the agent asks for.
 type nodeServer struct {
+	life    context.Context // bounds the watch of the running server
 	log     *slog.Logger
 	s       *physical.Server
 	group   int
@@ -108,9 +110,16 @@ type nodeServer struct {
 	check   func(ctx context.Context, params map[string]string) error
 	checked map[string]string
 
-	mu     sync.Mutex
+	mu     sync.Mutex // held while a query runs
 	conn   *pgx.Conn
 	pruned time.Time
+	// live is conn's socket, which can be closed under a query that hangs.
+	live atomic.Pointer[net.Conn]
+
+	// guard is the guard that was found last, watched until its server ends.
+	guardMu  sync.Mutex
+	guarded  *guard.Client
+	watching *watchedServer
 }
 
 var (
@@ -125,6 +134,7 @@ func (n *nodeServer) Inspect(ctx context.Context) (agent.Disk, error) {
 		return agent.Disk{}, err
 	}
 	out := agent.Disk{Present: d.State == physical.Ours, SystemID: d.SystemID, StandbySignal: d.StandbySignal}
+	out.Configured = out.Present && n.s.Configured()
 	if d.State == physical.Foreign || (out.Present && d.SystemID == "") {
 		out.Foreign = d.Reason
 	}
@@ -153,35 +163,36 @@ func (n *nodeServer) upstream(u *agent.Upstream) *physical.Upstream {
 func (n *nodeServer) Configure(ctx context.Context, s agent.Settings) (bool, error) {
 	if n.checked == nil || !maps.Equal(n.checked, s.Parameters) {
 		if err := n.check(ctx, s.Parameters); err != nil {
-			return false, fmt.Errorf("%w; change it with `orchestrator config set`", err)
+			return false, fmt.Errorf("%w: %w; change it with `orchestrator config set`", agent.ErrRefused, err)
 		}
 		n.checked = maps.Clone(s.Parameters)
 		if n.checked == nil {
 			n.checked = map[string]string{}
 		}
 	}
-	return n.s.Configure(ctx, physical.Settings{Role: s.Role, Parameters: s.Parameters, HBA: s.HBA, Upstream: n.upstream(s.Upstream)})
+	return n.s.Configure(ctx, physical.Settings{Role: s.Role, Parameters: s.Parameters, HBA: s.HBA, Upstream: n.upstream(s.Upstream), Standbys: s.Standbys})
 }
 
 func (n *nodeServer) Remove(ctx context.Context) error { return n.s.Remove(ctx) }
 
 func (n *nodeServer) Running(ctx context.Context) (agent.Running, error) {
-	client, err := n.s.Guard(ctx)
-	if errors.Is(err, physical.ErrNotRunning) || errors.Is(err, guard.ErrNotRunning) {
-		return agent.Running{LastExit: n.lastExit()}, nil
-	}
+	client, err := n.client(ctx)
 	if err != nil {
 		return agent.Running{}, err
 	}
+	if client == nil {
+		return agent.Running{LastExit: n.lastExit()}, nil
+	}
 	st, err := client.Status(ctx)
 	if errors.Is(err, guard.ErrNotRunning) {
+		n.forget(client)
 		return agent.Running{LastExit: n.lastExit()}, nil
 	}
 	if err != nil {
 		return agent.Running{}, err
 	}
 	return agent.Running{
-		Alive: true, PID: st.PostmasterPID, StartedAt: st.StartedAt,
+		Alive: true, Ended: n.ended(client), PID: st.PostmasterPID, StartedAt: st.StartedAt,
 		Right: failover.Right{Term: st.Term, Deadline: st.DeadlineNanos, Fenced: st.Fenced},
 	}, nil
 }
@@ -195,29 +206,37 @@ func (n *nodeServer) lastExit() string {
 }
 
 func (n *nodeServer) Start(ctx context.Context, r failover.Right) error {
-	n.Close()
-	_, err := n.s.Launch(ctx, r.Term, r.Deadline)
+	n.hangUp()
+	client, err := n.s.Launch(ctx, r.Term, r.Deadline)
 	if errors.Is(err, physical.ErrRunning) {
 		return nil
+	}
+	if err == nil {
+		n.remember(client)
 	}
 	return err
 }
 
 func (n *nodeServer) Extend(ctx context.Context, r failover.Right) error {
-	client, err := n.s.Guard(ctx)
-	if errors.Is(err, physical.ErrNotRunning) || errors.Is(err, guard.ErrNotRunning) {
-		return nil // nothing runs that could be primary
+	client, err := n.client(ctx)
+	if client == nil {
+		return err // or nil: nothing runs that could be primary
 	}
-	if err != nil {
-		return err
+	err = client.SetDeadline(ctx, r.Term, r.Deadline)
+	if errors.Is(err, guard.ErrNotRunning) {
+		n.forget(client)
+		return nil
 	}
-	return client.SetDeadline(ctx, r.Term, r.Deadline)
+	return err
 }
 
 func (n *nodeServer) Reload(ctx context.Context) error { return n.s.Reload(ctx) }
 
 func (n *nodeServer) Stop(ctx context.Context, mode agent.StopMode, within time.Duration) error {
-	n.Close()
+	n.hangUp()
+	if mode == agent.StopImmediate {
+		return n.s.Fence(ctx)
+	}
 	err := n.s.Stop(ctx, guard.StopMode(mode), within)
 	if errors.Is(err, guard.ErrNoAnswer) {
 		n.log.Warn("the guard does not answer; killing the server", "err", err)
@@ -239,11 +258,15 @@ func (n *nodeServer) session(ctx context.Context) (*pgx.Conn, error) {
 		return nil, err
 	}
 	n.conn = conn
+	socket := conn.PgConn().Conn()
+	n.live.Store(&socket)
 	return conn, nil
 }
 
 // with runs f on the kept connection, which is dropped when f fails.
 func (n *nodeServer) with(ctx context.Context, f func(*pgx.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, queryWithin)
+	defer cancel()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	conn, err := n.session(ctx)
@@ -264,13 +287,25 @@ func (n *nodeServer) drop(ctx context.Context) {
 	}
 }
 
-// Close gives the kept connection up.
+// queryWithin bounds what is asked of a server.
+const queryWithin = 30 * time.Second
+
+// hangUp closes the kept connection's socket. It waits for nobody: a query that is under way fails.
+func (n *nodeServer) hangUp() {
+	if c := n.live.Swap(nil); c != nil {
+		_ = (*c).Close() // it may be closed already
+	}
+}
+
+// Close gives up what is kept.
 func (n *nodeServer) Close() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.conn != nil {
-		_ = n.conn.PgConn().Conn().Close()
-		n.conn = nil
+	n.hangUp()
+	n.guardMu.Lock()
+	w := n.watching
+	n.guarded, n.watching = nil, nil
+	n.guardMu.Unlock()
+	if w != nil {
+		w.stop()
 	}
 }
 
@@ -281,7 +316,7 @@ func (n *nodeServer) Observe(ctx context.Context) (agent.Observation, error) {
 		if err != nil {
 			return err
 		}
-		slots, err := n.s.Slots(ctx, conn)
+		slots, err := n.s.SlotStates(ctx, conn)
 		if err != nil {
 			return err
 		}
@@ -303,7 +338,7 @@ func (n *nodeServer) pruneLogs() {
 	}
 }
 
-func observation(o physical.Observation, slots []string) agent.Observation {
+func observation(o physical.Observation, slots []physical.SlotState) agent.Observation {
 	out := agent.Observation{
 		InRecovery: o.Role == cluster.Standby, SystemID: o.SystemID, Timeline: o.Timeline, LSN: o.LSN, Received: o.Received,
 		PendingRestart: o.PendingRestart, Version: o.Version,
@@ -315,7 +350,17 @@ func observation(o physical.Observation, slots []string) agent.Observation {
 		out.UpstreamAddress = net.JoinHostPort(o.Receiver.Host, strconv.Itoa(o.Receiver.Port))
 	}
 	for _, s := range slots {
-		out.Slots = append(out.Slots, nodeOfSlot(s))
+		node := nodeOfSlot(s.Name)
+		out.Slots = append(out.Slots, node)
+		if s.WALStatus == "lost" {
+			out.Lost = append(out.Lost, node)
+		}
+		if s.RetainedBytes > 0 {
+			if out.Retained == nil {
+				out.Retained = map[string]int64{}
+			}
+			out.Retained[node] = s.RetainedBytes
+		}
 	}
 	return out
 }

@@ -28,6 +28,7 @@ type Presence interface {
 type Place struct {
 	Node    cluster.Node
 	Group   int
+	Host    string
 	Address string
 }
 
@@ -40,10 +41,13 @@ type Config struct {
 	Snapshots <-chan cluster.Snapshot
 	Presence  Presence
 	Grants    Grants
-	// Servers makes the server of a place; it touches nothing. Left lists the places whose directories exist on this
-	// host.
-	Servers func(Place) (Server, error)
+	// Servers makes the server of a place; it touches nothing, and what it watches it watches until life ends. Left lists the places of this agent's host whose
+	// directories exist.
+	Servers func(life context.Context, p Place) (Server, error)
 	Left    func() ([]Place, error)
+	// Machine names this boot of this machine, DataDir the folder in which the servers' folders are: a grant that was left
+	// behind is adopted only where both are the same.
+	Machine, DataDir string
 	// Clock is the clock of the guards.
 	Clock func() failover.Instant
 	// Leave keeps the servers running when the agent ends; otherwise they are stopped.
@@ -56,6 +60,7 @@ type Agent struct {
 	mu      sync.Mutex
 	keepers map[string]*kept
 	ready   bool
+	swept   bool   // places that were left behind have keepers
 	said    saying // what was published last; Run's alone
 }
 
@@ -175,11 +180,12 @@ func (a *Agent) take(life context.Context, snap cluster.Snapshot) error {
 			k.follow(goneOrder(snap, k.orders()))
 		}
 	}
-	if !a.ready {
+	if !a.swept {
 		left, err := a.cfg.Left()
 		errs = append(errs, err)
+		a.swept = err == nil
 		for _, p := range left {
-			if _, _, listed := snap.Spec.NodeOf(p.Node.Name); !listed {
+			if !placed[p.Node.Name] && (p.Host == a.cfg.Host || p.Host == "" && !listed(snap, p.Node.Name)) {
 				errs = append(errs, a.order(life, goneOrder(snap, leftOrder(snap, p))))
 			}
 		}
@@ -194,7 +200,7 @@ func (a *Agent) order(life context.Context, o order) error {
 	k, ok := a.keepers[name]
 	if !ok {
 		group := o.group
-		srv, err := a.cfg.Servers(Place{Node: o.view.Node, Group: group, Address: o.host.Address})
+		srv, err := a.cfg.Servers(life, Place{Node: o.view.Node, Group: group, Host: a.cfg.Host, Address: o.host.Address})
 		if err != nil {
 			return fmt.Errorf("node %s: %w", name, err)
 		}
@@ -211,7 +217,7 @@ func (a *Agent) keep(life context.Context, name string, group int, srv Server) *
 	ctx, cancel := context.WithCancel(life)
 	r := &right{
 		log: a.cfg.Log.With("node", name), life: life, grants: a.cfg.Grants, clock: a.cfg.Clock,
-		node:   cluster.Grant{Group: group, Node: name, Host: a.cfg.Host},
+		node:   cluster.Grant{Group: group, Node: name, Host: a.cfg.Host, Machine: a.cfg.Machine, DataDir: a.cfg.DataDir},
 		extend: srv.Process.Extend,
 	}
 	k := &kept{keeper: newKeeper(a.cfg.Log, name, srv, r, a.cfg.Presence.Node), cancel: cancel, done: make(chan struct{})}
@@ -222,8 +228,10 @@ func (a *Agent) keep(life context.Context, name string, group int, srv Server) *
 		}
 	}
 	k.removed = func() {
-		if err := a.cfg.Presence.Forget(ctx, name); err != nil {
-			k.log.Warn("report of a removed node not withdrawn", "err", err)
+		if !k.orders().silent {
+			if err := a.cfg.Presence.Forget(ctx, name); err != nil {
+				k.log.Warn("report of a removed node not withdrawn", "err", err)
+			}
 		}
 		a.mu.Lock()
 		delete(a.keepers, name)
@@ -246,15 +254,15 @@ func (a *Agent) close(life context.Context) error {
 	}
 	a.mu.Unlock()
 	for _, k := range all {
-		if a.cfg.Leave {
-			k.right.drop()
-		}
 		k.cancel()
 	}
 	for _, k := range all {
 		<-k.done
 	}
 	if a.cfg.Leave {
+		for _, k := range all {
+			k.right.drop()
+		}
 		return nil
 	}
 	primaries := slices.DeleteFunc(slices.Clone(all), func(k *kept) bool { return !k.primary })
@@ -289,7 +297,7 @@ func orderFor(snap cluster.Snapshot, g cluster.Group, n cluster.Node) order {
 	o := order{
 		view: View{Node: n, Placed: true}, group: g.ID, host: host, ttl: snap.Spec.Failover.TTL.D(),
 		specRevision: snap.SpecRevision, groupRevision: snap.GroupRevision[g.ID],
-		settings: Settings{Role: cluster.Standby, Parameters: snap.Spec.PostgreSQL.Parameters, HBA: snap.Spec.PostgreSQL.HBA},
+		settings: Settings{Role: cluster.Standby, Parameters: snap.Spec.PostgreSQL.Parameters, HBA: snap.Spec.PostgreSQL.HBA, Standbys: len(g.Nodes) - 1},
 	}
 	for _, m := range g.Nodes {
 		if m.Name != n.Name {
@@ -318,10 +326,17 @@ func orderFor(snap cluster.Snapshot, g cluster.Group, n cluster.Node) order {
 // goneOrder turns orders into those of a node that the spec does not list.
 func goneOrder(snap cluster.Snapshot, o order) order {
 	o.view.Placed = false
+	// Its name may have a new place: what is reported under it is then the other's to say.
+	o.silent = listed(snap, o.view.Node.Name)
 	if g, ok := snap.Groups[o.group]; ok {
 		o.view.Group = &g
 	}
 	return o
+}
+
+func listed(snap cluster.Snapshot, node string) bool {
+	_, _, ok := snap.Spec.NodeOf(node)
+	return ok
 }
 
 // leftOrder describes a node whose directory was found, but which the spec does not list.

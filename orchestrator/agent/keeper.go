@@ -2,14 +2,13 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/cenkalti/backoff/v5"
 
 	"github.com/multicoord/multicoord/failover"
 	"github.com/multicoord/multicoord/orchestrator/cluster"
@@ -21,6 +20,7 @@ import (
 const (
 	restWell     = 500 * time.Millisecond
 	restChanging = 50 * time.Millisecond
+	restEnded    = 10 * time.Millisecond
 	publishEvery = time.Second
 	stopWithin   = 60 * time.Second
 	lookWithin   = 5 * time.Second
@@ -36,6 +36,8 @@ type order struct {
 	specRevision  int64
 	groupRevision int64
 	host          cluster.Host
+	// silent: another agent reports under this node's name.
+	silent bool
 }
 
 // same tells whether two orders lead to the same steps; positions that move all the time are left out.
@@ -43,7 +45,7 @@ func (o order) same(p order) bool {
 	still := func(o order) order {
 		if o.view.Primary != nil {
 			n := *o.view.Primary
-			n.LSN, n.Received, n.LagMS, n.At = 0, 0, nil, time.Time{}
+			n.LSN, n.Received, n.LagMS, n.Retained, n.At = 0, 0, nil, nil, time.Time{}
 			o.view.Primary = &n
 		}
 		return o
@@ -62,6 +64,7 @@ type keeper struct {
 
 	mu    sync.Mutex
 	order order
+	fresh bool // the order has changed since the last look
 	wake  chan struct{}
 	// latest is what the last look has shown, for Statuses.
 	latest atomic.Pointer[cluster.NodeStatus]
@@ -70,12 +73,14 @@ type keeper struct {
 	applied     *Settings // the settings on disk, as far as this agent wrote them
 	appliedRev  int64
 	prepared    uint64 // the term under which the roles were made
+	configured  bool   // there is a configuration, perhaps an old one
 	wasRunning  int    // the pid seen running last, 0 when none
 	runningFrom time.Time
 	restarts    int
-	failure     string
-	retryAt     time.Time
-	pause       *backoff.ExponentialBackOff
+	// crash is about the server's ends that nobody asked for, step about steps that failed: a server that runs well says
+	// nothing about its settings, and the other way round.
+	crash, step *trouble
+	stepKind    Kind // of the step in trouble
 	lag         lagRing
 	sent        cluster.NodeStatus
 	sentAt      time.Time
@@ -83,9 +88,10 @@ type keeper struct {
 }
 
 func newKeeper(log *slog.Logger, name string, s Server, r *right, publish func(context.Context, cluster.NodeStatus) error) *keeper {
-	p := backoff.NewExponentialBackOff()
-	p.InitialInterval, p.MaxInterval, p.Multiplier, p.RandomizationFactor = 200*time.Millisecond, 15*time.Second, 2, 0.1
-	return &keeper{log: log.With("node", name), name: name, server: s, right: r, publish: publish, pause: p, wake: make(chan struct{}, 1)}
+	return &keeper{
+		log: log.With("node", name), name: name, server: s, right: r, publish: publish,
+		crash: newTrouble(), step: newTrouble(), wake: make(chan struct{}, 1),
+	}
 }
 
 // follow gives the keeper new orders and wakes it when they make a difference.
@@ -93,6 +99,7 @@ func (k *keeper) follow(o order) {
 	k.mu.Lock()
 	changed := !o.same(k.order)
 	k.order = o
+	k.fresh = k.fresh || changed
 	k.mu.Unlock()
 	if changed {
 		k.nudge()
@@ -112,47 +119,71 @@ func (k *keeper) orders() order {
 	return k.order
 }
 
+// takeOrders gives the orders and tells whether they are new. What failed under the old ones is tried again at once.
+func (k *keeper) takeOrders() order {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fresh {
+		k.fresh = false
+		k.step.over()
+	}
+	return k.order
+}
+
 // run keeps the node until ctx ends. It leaves the server as it is: stopping is a separate decision (stop).
 func (k *keeper) run(ctx context.Context) {
 	defer k.server.SQL.Close()
 	for ctx.Err() == nil {
-		o := k.orders()
+		o := k.takeOrders()
 		seen, running := k.look(ctx, o)
 		step := Plan(o.view, seen)
 		if step != k.lastStep && step.Kind != Keep {
 			k.log.Info("step", "step", step.Kind, "reason", step.Reason)
 		}
 		k.lastStep = step
+		if step.Kind == Keep {
+			k.step.over()
+		}
 		k.report(ctx, o, seen, running, step)
-		if step.Kind == Remove {
-			if err := k.do(ctx, o, step); err == nil {
+		if step.Kind.acts() {
+			err := k.do(ctx, o, step)
+			if err == nil && step.Kind == Remove {
 				k.removed()
 				return
 			}
-		}
-		rest := restChanging
-		switch step.Kind {
-		case Keep, Refuse:
-			rest = restWell
-		case Wait:
-			if !seen.Running {
-				rest = restWell
-			}
-		case Remove:
-			rest = restWell
-		default:
-			if err := k.do(ctx, o, step); err == nil {
+			if err == nil {
 				continue
 			}
-			rest = time.Until(k.retryAt)
 		}
-		t := time.NewTimer(rest)
+		k.rest(ctx, step, seen, running)
+	}
+}
+
+// rest waits until there is a reason to look again.
+func (k *keeper) rest(ctx context.Context, step Step, seen Seen, running Running) {
+	now := time.Now()
+	d := restWell
+	switch {
+	case step.Kind.acts() && k.step.resting(now) != "":
+		d = k.step.until.Sub(now)
+	case seen.BackingOff != "":
+		d = min(d, max(k.crash.until.Sub(now), k.step.until.Sub(now), restChanging))
+	case step.Kind == Wait && seen.Running && !seen.Ready:
+		d = restChanging
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-k.wake:
+	case <-running.Ended:
+		// Should it not be gone after all, this keeps the loop from spinning.
+		t.Reset(restEnded)
 		select {
 		case <-ctx.Done():
-		case <-k.wake:
 		case <-t.C:
 		}
-		t.Stop()
+	case <-t.C:
 	}
 }
 
@@ -169,12 +200,14 @@ func (k *keeper) look(ctx context.Context, o order) (Seen, Running) {
 		disk.Foreign = "the directory cannot be read: " + err.Error()
 	}
 	s.Disk = disk
+	k.configured = disk.Configured
 	running, err := k.server.Process.Running(ctx)
 	if err != nil {
-		k.log.Warn("guard does not answer", "err", err)
+		s.Unknown = "it is not known whether the server runs: " + err.Error()
+	} else {
+		s.Running = running.Alive
+		k.noteProcess(running, now)
 	}
-	s.Running = running.Alive
-	k.noteProcess(running, now)
 	s.Configured = k.applied != nil && reflect.DeepEqual(*k.applied, o.settings)
 	if s.Configured {
 		k.appliedRev = o.specRevision // a newer spec that changes nothing here has been applied as well
@@ -185,8 +218,9 @@ func (k *keeper) look(ctx context.Context, o order) (Seen, Running) {
 			s.Ready, s.Server = true, obs
 		}
 	}
-	if k.failure != "" && now.Before(k.retryAt) {
-		s.BackingOff = k.failure
+	s.BackingOff = k.step.resting(now)
+	if !s.Running && s.BackingOff == "" {
+		s.BackingOff = k.crash.resting(now)
 	}
 	return s, running
 }
@@ -203,17 +237,11 @@ func (k *keeper) noteProcess(r Running, now time.Time) {
 		if reason == "" {
 			reason = "the server ended"
 		}
-		k.failed(fmt.Errorf("%s", reason), now)
+		k.crash.failed(reason, now)
 		k.log.Warn("server ended", "reason", reason, "restarts", k.restarts)
-	case r.Alive && k.failure != "" && now.Sub(k.runningFrom) > steadyAfter:
-		k.failure = ""
-		k.pause.Reset()
+	case r.Alive && now.Sub(k.runningFrom) > steadyAfter:
+		k.crash.over()
 	}
-}
-
-func (k *keeper) failed(err error, now time.Time) {
-	k.failure = err.Error()
-	k.retryAt = now.Add(k.pause.NextBackOff())
 }
 
 // do carries out one step.
@@ -224,14 +252,16 @@ func (k *keeper) do(ctx context.Context, o order, step Step) error {
 		return ctx.Err()
 	}
 	if err != nil {
-		k.failed(err, time.Now())
-		k.log.Warn("step", "step", step.Kind, "err", err, "again_in", time.Until(k.retryAt).Round(time.Millisecond))
+		again := k.step.reason != err.Error()
+		k.step.failed(err.Error(), time.Now())
+		k.stepKind = step.Kind
+		if again {
+			k.log.Warn("step failed; it is tried again", "step", step.Kind, "err", err)
+		}
 		return err
 	}
-	switch step.Kind {
-	case InitDB, BaseBackup, Prepare, Configure:
-		k.failure = ""
-		k.pause.Reset()
+	if step.Kind == k.stepKind {
+		k.step.over()
 	}
 	if step.Kind != EnsureSlots {
 		k.log.Info("done", "step", step.Kind, "took", time.Since(began).Round(time.Millisecond))
@@ -252,14 +282,7 @@ func (k *keeper) act(ctx context.Context, o order, step Step) error {
 		k.reportBusy(ctx, o, "base backup "+step.Reason)
 		return k.server.Data.BaseBackup(ctx, *o.settings.Upstream)
 	case Start:
-		if _, err := k.configure(ctx, o); err != nil {
-			return err
-		}
-		r := failover.Right{}
-		if o.settings.Role == cluster.Primary {
-			r = k.right.current()
-		}
-		return k.server.Process.Start(ctx, r)
+		return k.start(ctx, o)
 	case Configure:
 		changed, err := k.configure(ctx, o)
 		if err != nil || !changed {
@@ -280,6 +303,26 @@ func (k *keeper) act(ctx context.Context, o order, step Step) error {
 		return k.server.Data.Remove(ctx)
 	}
 	return fmt.Errorf("step %q is unknown", step.Kind)
+}
+
+// start starts the server. Settings that PostgreSQL refuses do not keep it down: it starts with those that it had, and
+// the refusal is reported.
+func (k *keeper) start(ctx context.Context, o order) error {
+	if _, err := k.configure(ctx, o); err != nil {
+		if !errors.Is(err, ErrRefused) || !k.configured {
+			return err
+		}
+		k.log.Warn("starting with the old configuration", "err", err)
+		k.applied = nil
+	}
+	if o.settings.Role != cluster.Primary {
+		return k.server.Process.Start(ctx, failover.Right{})
+	}
+	if err := k.server.Process.Start(ctx, k.right.current()); err != nil {
+		return err
+	}
+	k.right.repeat(ctx) // it may have been renewed while there was no guard to tell
+	return nil
 }
 
 func (k *keeper) configure(ctx context.Context, o order) (bool, error) {

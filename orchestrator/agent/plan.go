@@ -30,6 +30,9 @@ const (
 	Remove      Kind = "remove"
 )
 
+// acts tells whether a step does something.
+func (k Kind) acts() bool { return k != Wait && k != Keep && k != Refuse }
+
 // Step is the next thing to do for a node.
 type Step struct {
 	Kind   Kind
@@ -52,8 +55,10 @@ type View struct {
 // Seen is what the keeper has found on its host.
 type Seen struct {
 	Disk Disk
-	// Running: there is a server process of this node under a guard. Right is what its guard knows.
+	// Running: there is a server process of this node under a guard.
 	Running bool
+	// Unknown says why it cannot be told whether a server runs; then nothing may be done that depends on it.
+	Unknown string
 	// Ready: it accepts connections, and Server is what it says.
 	Ready  bool
 	Server Observation
@@ -64,7 +69,7 @@ type Seen struct {
 	Configured bool
 	// Prepared: the roles have been made since this term began.
 	Prepared bool
-	// BackingOff: the last attempt failed and its time of rest is not over.
+	// BackingOff says what failed last, while its time of rest is not over.
 	BackingOff string
 }
 
@@ -76,9 +81,14 @@ type Seen struct {
 //  4. A primary is started only while its grant is held, and initdb happens only while the group is new.
 //  5. A standby is cloned only from a primary that runs under the group's term and has its slot.
 //  6. Data of another system identifier than the group's are never started.
+//  7. While it is not known whether a server runs, nothing is done: the right of a server that may run is kept up, for
+//     to release it would make room for another primary.
 func Plan(v View, s Seen) Step {
 	if s.Disk.Foreign != "" {
 		return Step{Refuse, s.Disk.Foreign}
+	}
+	if s.Unknown != "" {
+		return Step{Wait, s.Unknown}
 	}
 	if !v.Placed {
 		return planGone(v, s)

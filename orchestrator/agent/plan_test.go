@@ -49,6 +49,10 @@ func TestPlan(t *testing.T) {
 	}{
 		{"a foreign directory is never touched", view("a", group(cluster.Initializing, "a")), Seen{Disk: Disk{Foreign: "of another cluster"}}, Refuse},
 		{"a foreign directory of a removed node is not removed", gone(view("b", nil)), Seen{Disk: Disk{Foreign: "x", Present: true}}, Refuse},
+		{"what may be running is not started", view("a", group(cluster.Running, "a")), Seen{Disk: primaryData, Held: true, HeldTerm: 3, Unknown: "its guard does not answer"}, Wait},
+		{"the grant of what may be running is not released", view("a", group(cluster.Running, "b")), Seen{Disk: primaryData, Held: true, HeldTerm: 2, Unknown: "its guard does not answer"}, Wait},
+		{"what may be running is not removed", gone(view("b", group(cluster.Running, "a"))), Seen{Disk: standbyData, Unknown: "its guard does not answer"}, Wait},
+
 		{"without a decision nothing begins", view("a", nil), Seen{}, Wait},
 		{"without a decision no primary runs", view("a", nil), Seen{Disk: primaryData, Running: true, Ready: true, Server: asPrimary}, StopServer},
 		{"without a decision a standby runs on", view("a", nil), Seen{Disk: standbyData, Running: true, Ready: true, Server: asStandby}, Wait},
@@ -128,6 +132,9 @@ func anySeen(t *rapid.T) Seen {
 	if s.Held {
 		s.HeldTerm = rapid.SampledFrom([]uint64{2, 3}).Draw(t, "term")
 	}
+	if b("unknown") {
+		s.Unknown = "its guard does not answer"
+	}
 	if b("resting") {
 		s.BackingOff = "it failed"
 	}
@@ -160,6 +167,9 @@ func TestPlanNeverEndangersData(t *testing.T) {
 			}
 		case Release:
 			require.False(t, s.Running && !s.Server.InRecovery && s.Ready, "the grant released under a running primary")
+		}
+		if s.Unknown != "" {
+			require.Contains(t, []Kind{Wait, Refuse}, step.Kind, "something was done to a server that may run")
 		}
 		if s.Disk.Foreign != "" {
 			require.Equal(t, Refuse, step.Kind)

@@ -17,14 +17,20 @@ func (k *keeper) status(o order, s Seen, running Running, step Step, now time.Ti
 		SystemID: s.Disk.SystemID, SpecRevision: k.appliedRev, Restarts: k.restarts, At: now,
 		Group: o.group,
 	}
+	trouble := k.step
+	if trouble.reason == "" {
+		trouble = k.crash
+	}
 	switch {
+	case s.Unknown != "":
+		st.State = k.sent.State
 	case s.Running && s.Ready:
 		st.State = cluster.NodeRunning
 		k.describe(&st, o, s.Server, now)
 	case s.Running:
 		st.State = cluster.NodeStarting
-	case k.failure != "":
-		st.State, st.NextTry = cluster.NodeFailed, k.retryAt
+	case trouble.reason != "":
+		st.State, st.NextTry = cluster.NodeFailed, trouble.until
 	case s.Disk.Present:
 		st.State = cluster.NodeStopped
 	default:
@@ -37,8 +43,10 @@ func (k *keeper) status(o order, s Seen, running Running, step Step, now time.Ti
 	switch {
 	case step.Kind == Refuse:
 		st.Reason = step.Reason
-	case k.failure != "" && (s.BackingOff != "" || !s.Running):
-		st.Reason = k.failure
+	case k.step.reason != "":
+		st.Reason = k.step.reason
+	case k.crash.reason != "" && !s.Running && s.Unknown == "":
+		st.Reason = k.crash.reason
 	case step.Kind != Keep:
 		st.Reason = string(step.Kind)
 		if step.Reason != "" {
@@ -58,6 +66,7 @@ func (k *keeper) status(o order, s Seen, running Running, step Step, now time.Ti
 func (k *keeper) describe(st *cluster.NodeStatus, o order, obs Observation, now time.Time) {
 	st.SystemID, st.Timeline, st.LSN, st.Received = obs.SystemID, obs.Timeline, obs.LSN, obs.Received
 	st.PendingRestart, st.Version, st.Slots = obs.PendingRestart, obs.Version, obs.Slots
+	st.Retained, st.LostSlots = obs.Retained, obs.Lost
 	st.Role = cluster.Primary
 	if !obs.InRecovery {
 		return
@@ -82,6 +91,9 @@ func (k *keeper) report(ctx context.Context, o order, s Seen, running Running, s
 	now := time.Now()
 	st := k.status(o, s, running, step, now)
 	k.latest.Store(&st)
+	if o.silent {
+		return
+	}
 	if now.Sub(k.sentAt) < publishEvery && quiet(st, k.sent) {
 		return
 	}
@@ -109,7 +121,7 @@ func (k *keeper) send(ctx context.Context, st cluster.NodeStatus, now time.Time)
 // quiet tells whether two statuses differ in nothing but what moves all the time.
 func quiet(a, b cluster.NodeStatus) bool {
 	still := func(n cluster.NodeStatus) cluster.NodeStatus {
-		n.LSN, n.Received, n.LagMS, n.At, n.NextTry = 0, 0, nil, time.Time{}, time.Time{}
+		n.LSN, n.Received, n.LagMS, n.Retained, n.At, n.NextTry = 0, 0, nil, nil, time.Time{}, time.Time{}
 		return n
 	}
 	return reflect.DeepEqual(still(a), still(b))

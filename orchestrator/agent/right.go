@@ -163,8 +163,9 @@ func (r *right) keep(ctx context.Context, g Grant) {
 			return
 		case errors.Is(err, store.ErrLeaseLost):
 			r.log.Warn("grant lost", "group", r.node.Group, "err", err)
-			r.forget(g)
+			// Before it is forgotten: the keeper cannot acquire it anew, and start a server, while this fences.
 			r.fence(ctx, "the grant was lost")
+			r.forget(g)
 			r.nudge()
 			return
 		default:
@@ -194,12 +195,42 @@ func (r *right) renew(ctx context.Context, g Grant) error {
 	return nil
 }
 
-// tell passes the deadline on. A guard that does not hear it will stop its server in time, which is the safe side.
+// tell passes the deadline on, again and again until it was heard or the next renewal is due. A guard that does not hear
+// it will stop its server in time, which is the safe side.
 func (r *right) tell(ctx context.Context, right failover.Right) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	if err := r.extend(ctx, right); err != nil && ctx.Err() == nil {
+	until := r.clock().Add(failover.RenewEvery(grantLife(right, r.clock())))
+	for {
+		attempt, cancel := context.WithTimeout(ctx, time.Second)
+		err := r.extend(attempt, right)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return
+		}
 		r.log.Warn("the guard was not told the new deadline", "err", err)
+		if r.clock() >= until {
+			return
+		}
+		t := time.NewTimer(tellAgain)
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		}
+		t.Stop()
+	}
+}
+
+// tellAgain is the rest between two attempts to tell a guard.
+const tellAgain = 100 * time.Millisecond
+
+// grantLife is what is left of a right.
+func grantLife(right failover.Right, now failover.Instant) time.Duration {
+	return max(right.Deadline.Sub(now), 0)
+}
+
+// repeat tells the present right again, if there is one.
+func (r *right) repeat(ctx context.Context) {
+	if right := r.current(); right.Term != 0 {
+		r.tell(ctx, right)
 	}
 }
 

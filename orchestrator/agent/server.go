@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/multicoord/multicoord/failover"
@@ -17,6 +18,8 @@ type Disk struct {
 	SystemID string
 	// StandbySignal: the server would start as a standby.
 	StandbySignal bool
+	// Configured: there is a configuration of ours, perhaps an old one.
+	Configured bool
 }
 
 // Upstream is the server that a standby streams from.
@@ -35,12 +38,16 @@ type Settings struct {
 	HBA        []string
 	// Upstream is nil for a primary.
 	Upstream *Upstream
+	// Standbys is the number of the group's nodes beside the primary.
+	Standbys int
 }
 
 // Running is what the guard tells of a server process.
 type Running struct {
 	// Alive: there is a process of this node under a guard; the rest is zero when there is none, but for LastExit.
 	Alive bool
+	// Ended is closed when the process has ended; nil if nobody watches it.
+	Ended <-chan struct{}
 	// LastExit tells why the last process ended; empty when it was asked to, or never ran.
 	LastExit  string
 	PID       int
@@ -61,8 +68,11 @@ type Observation struct {
 	UpstreamAddress string
 	PendingRestart  []string
 	Version         string
-	// Slots are the physical slots of our naming that exist on the server.
-	Slots []string
+	// Slots are the nodes for which the server has physical slots, Retained the bytes of log that it keeps for each, and
+	// Lost those whose log is gone.
+	Slots    []string
+	Retained map[string]int64
+	Lost     []string
 }
 
 // StopMode is PostgreSQL's shutdown mode.
@@ -74,12 +84,16 @@ const (
 	StopImmediate StopMode = "immediate"
 )
 
+// ErrRefused: the settings would keep the server from starting.
+var ErrRefused = errors.New("PostgreSQL refuses the settings")
+
 // Data is the node's directory.
 type Data interface {
 	Inspect(ctx context.Context) (Disk, error)
 	InitDB(ctx context.Context) error
 	BaseBackup(ctx context.Context, from Upstream) error
-	// Configure writes the configuration; changed tells that a running server must reload it.
+	// Configure writes the configuration; changed tells that a running server must reload it. ErrRefused: PostgreSQL
+	// would not take the settings, and the old configuration is still in place.
 	Configure(ctx context.Context, s Settings) (changed bool, err error)
 	// Remove deletes the directory of a stopped server.
 	Remove(ctx context.Context) error
@@ -87,7 +101,7 @@ type Data interface {
 
 // Process is the server's process under its guard.
 type Process interface {
-	// Running finds the process of this node.
+	// Running finds the process of this node. An error means that it is not known whether there is one.
 	Running(ctx context.Context) (Running, error)
 	// Start returns when the process has been started under a guard, not when it accepts connections. A standby
 	// is started with a zero right.
@@ -95,7 +109,8 @@ type Process interface {
 	// Extend tells the guard until when the server may be primary.
 	Extend(ctx context.Context, r failover.Right) error
 	Reload(ctx context.Context) error
-	// Stop returns when the process is gone. It escalates within the time given.
+	// Stop returns when the process is gone. It escalates within the time given. StopImmediate is for fencing: it asks
+	// nobody, and needs less than a second.
 	Stop(ctx context.Context, mode StopMode, within time.Duration) error
 }
 

@@ -206,8 +206,9 @@ func TestTheGuardsDeathTakesTheServerWithIt(t *testing.T) {
 
 func TestAGuardThatIsStoppedIsDoneWithout(t *testing.T) {
 	for name, end := range map[string]func(*lab, *Server) error{
-		"by Kill": func(l *lab, s *Server) error { return s.Kill(l.ctx()) },
-		"by Stop": func(l *lab, s *Server) error { return s.Stop(l.ctx(), guard.Fast, time.Second) },
+		"by Kill":              func(l *lab, s *Server) error { return s.Kill(l.ctx()) },
+		"by Stop":              func(l *lab, s *Server) error { return s.Stop(l.ctx(), guard.Fast, time.Second) },
+		"by an immediate Stop": func(l *lab, s *Server) error { return s.Stop(l.ctx(), guard.Immediate, time.Second) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
@@ -224,6 +225,42 @@ func TestAGuardThatIsStoppedIsDoneWithout(t *testing.T) {
 			_, held := p.lockHolder()
 			require.False(t, held)
 			require.NoError(t, p.Start(l.ctx(), 1, hour()))
+		})
+	}
+}
+
+func TestFencingNeedsNeitherTheGuardNorThePostmaster(t *testing.T) {
+	for name, stop := range map[string]func(st guard.Status) []int{
+		"both are well":            func(guard.Status) []int { return nil },
+		"the guard is stopped":     func(st guard.Status) []int { return []int{st.GuardPID} },
+		"both are stopped":         func(st guard.Status) []int { return []int{st.GuardPID, st.PostmasterPID} },
+		"the postmaster's stopped": func(st guard.Status) []int { return []int{st.PostmasterPID} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			p := l.primary("a-1")
+			w := l.write(p)
+			client, err := p.Guard(l.ctx())
+			require.NoError(t, err)
+			st, err := client.Status(l.ctx())
+			require.NoError(t, err)
+			eventually(t, 5*time.Second, "it writes", func() bool { return w.count.Load() > 0 })
+			for _, pid := range stop(st) {
+				require.NoError(t, unix.Kill(pid, unix.SIGSTOP))
+			}
+			begun := guard.Now()
+			ctx, cancel := context.WithTimeout(l.ctx(), 5*time.Second)
+			defer cancel()
+			require.NoError(t, p.Fence(ctx))
+			t.Log("took", guard.Now().Sub(begun), "last write after", guard.Instant(w.last.Load()).Sub(begun))
+			pids, err := guard.Processes(p.DataDir())
+			require.NoError(t, err)
+			require.Empty(t, pids)
+			_, held := p.lockHolder()
+			require.False(t, held, "the guard is gone, too")
+			<-w.done
+			require.NoError(t, p.Fence(ctx), "what has ended is fenced")
+			require.NoError(t, p.Start(l.ctx(), 1, hour()), "and the next one starts")
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -78,4 +79,16 @@ func (s *Server) Slots(ctx context.Context, conn *pgx.Conn) ([]string, error) {
 		return nil, s.errorf("list slots: %w", err)
 	}
 	return names, nil
+}
+
+// Configured tells whether the data directory has a configuration that Configure has written, perhaps an old one.
+func (s *Server) Configured() bool {
+	f, err := os.Open(filepath.Join(s.DataDir(), "postgresql.conf"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head := make([]byte, len(generated))
+	_, err = io.ReadFull(f, head)
+	return err == nil && string(head) == generated
 }

@@ -17,21 +17,29 @@ type runDir struct {
 	dir string
 	// base is the folder above it that we have to make and verify, if it is not in the node's own folder.
 	base string
+	// uid is who keeps the node: who made its marker, or else we. Root may look after a node that another user keeps.
+	uid int
 }
 
 func runDirOf(nodeDir string) runDir {
-	near := runDir{dir: filepath.Join(nodeDir, "run")}
+	uid := os.Geteuid()
+	if st, err := os.Stat(filepath.Join(nodeDir, markerFile)); err == nil {
+		if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+			uid = int(sys.Uid)
+		}
+	}
+	near := runDir{dir: filepath.Join(nodeDir, "run"), uid: uid}
 	if len(filepath.Join(near.postgres(), maxPortName)) <= maxPathLen {
 		return near
 	}
-	base := "/tmp/multicoord-" + strconv.Itoa(os.Geteuid())
-	if os.Geteuid() == 0 {
+	base := "/tmp/multicoord-" + strconv.Itoa(uid)
+	if uid == 0 {
 		if st, err := os.Stat("/run"); err == nil && st.IsDir() {
 			base = "/run/multicoord"
 		}
 	}
 	sum := sha256.Sum256([]byte(filepath.Clean(nodeDir)))
-	return runDir{dir: filepath.Join(base, hex.EncodeToString(sum[:8])), base: base}
+	return runDir{dir: filepath.Join(base, hex.EncodeToString(sum[:8])), base: base, uid: uid}
 }
 
 func (r runDir) guard() string    { return filepath.Join(r.dir, "guard.sock") }
@@ -45,11 +53,11 @@ func (r runDir) make(a Account) error {
 		mode = 0o711
 	}
 	if r.base != "" {
-		if err := makePrivate(r.base, mode, os.Geteuid()); err != nil {
+		if err := makePrivate(r.base, mode, r.uid); err != nil {
 			return err
 		}
 	}
-	if err := makePrivate(r.dir, mode, os.Geteuid()); err != nil {
+	if err := makePrivate(r.dir, mode, r.uid); err != nil {
 		return err
 	}
 	pg := r.postgres()
@@ -64,7 +72,11 @@ func (r runDir) make(a Account) error {
 
 // makePrivate makes a folder with a mode, or verifies one that is there: in /tmp, anybody may have put it there before us.
 func makePrivate(dir string, mode os.FileMode, uid int) error {
-	if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, os.ErrExist) {
+	err := os.Mkdir(dir, mode)
+	if err == nil && uid != os.Geteuid() {
+		err = os.Lchown(dir, uid, -1)
+	}
+	if err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("make the folder for sockets: %w", err)
 	}
 	st, err := os.Lstat(dir)

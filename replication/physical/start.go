@@ -270,13 +270,15 @@ func (s *Server) endGuard(ctx context.Context, grace time.Duration) error {
 	defer tick.Stop()
 	for begun := time.Now(); ; {
 		s.reap(0)
-		pid, held := s.lockHolder()
-		if !held {
+		if !s.locked() {
 			return nil
 		}
-		if pid > 0 && time.Since(begun) > grace {
-			if err := guard.KillTree(pid); err != nil {
-				return s.errorf("end the guard: %w", err)
+		pid := 0
+		if time.Since(begun) > grace {
+			if pid, _ = s.lockHolder(); pid > 0 {
+				if err := guard.KillTree(ctx, pid); err != nil {
+					return s.errorf("end the guard: %w", err)
+				}
 			}
 		}
 		select {
@@ -285,6 +287,16 @@ func (s *Server) endGuard(ctx context.Context, grace time.Duration) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// locked tells whether a guard holds the lock of the folder.
+func (s *Server) locked() bool {
+	f, err := os.Open(s.path("guard.lock"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
 }
 
 // lockHolder tells whether a guard holds the lock of the folder, and its pid, verified by the files that it has open (0 if
