@@ -73,8 +73,11 @@ func ReadConfig(r io.Reader) (Config, error) {
 
 func (c Config) complete() (Config, error) {
 	for _, p := range []struct{ name, path string }{
-		{"socket", c.Socket}, {"data_dir", c.DataDir}, {"lock_file", c.LockFile},
-		{"state_file", c.StateFile}, {"log_file", c.LogFile},
+		{"socket", c.Socket},
+		{"data_dir", c.DataDir},
+		{"lock_file", c.LockFile},
+		{"state_file", c.StateFile},
+		{"log_file", c.LogFile},
 	} {
 		if !filepath.IsAbs(p.path) {
 			return c, fmt.Errorf("guard's configuration: %s %q is not an absolute path", p.name, p.path)

@@ -139,8 +139,10 @@ func prepare(ctx context.Context, cfg Config, log *slog.Logger) (*loop, *output,
 	if err := clearLeftovers(ctx, cfg, log); err != nil {
 		return nil, nil, err
 	}
-	l := &loop{cfg: cfg, log: log, instance: uuid.NewString(), right: failover.Right{Term: cfg.Term, Deadline: cfg.Deadline},
-		step: time.NewTimer(time.Hour)}
+	l := &loop{
+		cfg: cfg, log: log, instance: uuid.NewString(), right: failover.Right{Term: cfg.Term, Deadline: cfg.Deadline},
+		step: time.NewTimer(time.Hour),
+	}
 	l.step.Stop()
 	if isPrimary(cfg.DataDir) {
 		if reason := l.right.Ended(Now()); reason != "" {

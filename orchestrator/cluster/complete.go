@@ -129,8 +129,10 @@ func assignPorts(s Spec) *Problem {
 		}
 		if e.port > 65535 {
 			i := slices.IndexFunc(s.Hosts, func(h Host) bool { return h.Name == n.Host })
-			return &Problem{Path: fmt.Sprintf("hosts[%d].base_port", i),
-				Message: fmt.Sprintf("no port is free from %d upward for node %s; lower it", h.BasePort, n.Name)}
+			return &Problem{
+				Path:    fmt.Sprintf("hosts[%d].base_port", i),
+				Message: fmt.Sprintf("no port is free from %d upward for node %s; lower it", h.BasePort, n.Name),
+			}
 		}
 		taken[e] = true
 		n.Port = e.port

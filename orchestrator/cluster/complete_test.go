@@ -89,8 +89,10 @@ func TestPlacement(t *testing.T) {
 		},
 		{
 			"hosts that share an address share its ports, which the router takes too",
-			Spec{Hosts: []Host{{Name: "a", Address: "127.0.0.1", BasePort: 6431}, {Name: "b", Address: "localhost", BasePort: 6431}},
-				Groups: []Group{{ID: 0, Nodes: []Node{{Host: "b", Port: 6431}, {Host: "a"}, {Host: "b"}}}}},
+			Spec{
+				Hosts:  []Host{{Name: "a", Address: "127.0.0.1", BasePort: 6431}, {Name: "b", Address: "localhost", BasePort: 6431}},
+				Groups: []Group{{ID: 0, Nodes: []Node{{Host: "b", Port: 6431}, {Host: "a"}, {Host: "b"}}}},
+			},
 			`0: coordinator-1@b:6431 coordinator-2@a:6433 coordinator-3@b:6434`,
 		},
 		{

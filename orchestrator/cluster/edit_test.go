@@ -113,8 +113,10 @@ func TestRemoveStandby(t *testing.T) {
 		{s, 4, "c9", "c1", "there is no group 4; the groups are 0, 1"},
 		{two, 0, "local", "", "host local has 3 nodes of group 0; name the node: coordinator-1, coordinator-2, coordinator-3"},
 		{two, 1, "worker-1-1", "", "worker-1-1 is the last node of group 1 and holds its data; it cannot be removed"},
-		{complete(t, fourCrossed()), 1, "worker-1-2", "worker-1-1",
-			"the standbys of group 1 follow from placement.repfactor; set placement.policy to manual to choose them"},
+		{
+			complete(t, fourCrossed()), 1, "worker-1-2", "worker-1-1",
+			"the standbys of group 1 follow from placement.repfactor; set placement.policy to manual to choose them",
+		},
 	} {
 		_, err := tc.spec.RemoveStandby(tc.group, tc.which, tc.primary)
 		require.EqualError(t, err, tc.want)
@@ -162,18 +164,24 @@ func TestChangesThatWouldLeaveDataBehindAreRefused(t *testing.T) {
 		"parameter":                 {parameter("work_mem", "1MB"), ""},
 		"a standby of a group goes": {func(s *Spec) { s.Groups[0].Nodes = s.Groups[0].Nodes[:1] }, ""},
 		"name":                      {func(s *Spec) { s.Name = "other" }, "name: cannot be changed from shop to other on a cluster that exists"},
-		"id": {func(s *Spec) { s.ID = "1b5d3c1e-8f0a-4d5e-9b57-0123456789ab" },
-			"id: cannot be changed from 0b5d3c1e-8f0a-4d5e-9b57-0123456789ab to 1b5d3c1e-8f0a-4d5e-9b57-0123456789ab on a cluster that exists"},
+		"id": {
+			func(s *Spec) { s.ID = "1b5d3c1e-8f0a-4d5e-9b57-0123456789ab" },
+			"id: cannot be changed from 0b5d3c1e-8f0a-4d5e-9b57-0123456789ab to 1b5d3c1e-8f0a-4d5e-9b57-0123456789ab on a cluster that exists",
+		},
 		"version":    {func(s *Spec) { s.PostgreSQL.Version = 16 }, "postgresql.version: cannot be changed from 15 to 16 on a cluster that exists"},
 		"node moved": {func(s *Spec) { s.Groups[0].Nodes[0].Host, s.Groups[0].Nodes[0].Port = "h3", 7000 }, "groups[0].nodes[0].host: cannot be changed from h1 to h3 on a cluster that exists"},
-		"node in another group": {func(s *Spec) {
-			s.Groups[0].Nodes[1].Name, s.Groups[1].Nodes[1].Name = "x", "c2"
-			s.Groups[1].Nodes[1].Host = "h2"
+		"node in another group": {
+			func(s *Spec) {
+				s.Groups[0].Nodes[1].Name, s.Groups[1].Nodes[1].Name = "x", "c2"
+				s.Groups[1].Nodes[1].Host = "h2"
+			},
+			"groups[1].nodes[1]: node c2 is in group 0 and cannot change to group 1; give the new node another name",
 		},
-			"groups[1].nodes[1]: node c2 is in group 0 and cannot change to group 1; give the new node another name"},
 		"group gone": {func(s *Spec) { s.Groups = s.Groups[:1] }, "groups: group 1 is missing; it holds data, which has to move to other groups first"},
-		"all nodes of a group replaced": {func(s *Spec) { s.Groups[1].Nodes = []Node{{Name: "x", Host: "h1", Port: 7000}} },
-			"groups: group 1 keeps none of the nodes that hold its data (it would have x); replace them one after the other"},
+		"all nodes of a group replaced": {
+			func(s *Spec) { s.Groups[1].Nodes = []Node{{Name: "x", Host: "h1", Port: 7000}} },
+			"groups: group 1 keeps none of the nodes that hold its data (it would have x); replace them one after the other",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			next := s.Clone()

@@ -50,87 +50,163 @@ type wrongSpec struct {
 }
 
 var wrongDocuments = []wrongSpec{
-	{name: "name with capitals", change: func(s *Spec) { s.Name = "Shop" },
-		want: `name: "Shop" is not a cluster name; use 1 to 40 of a-z, 0-9 and '-', beginning with a letter`},
-	{name: "name beginning with a digit", change: func(s *Spec) { s.Name = "1shop" },
-		want: `name: "1shop" is not a cluster name; use 1 to 40 of a-z, 0-9 and '-', beginning with a letter`},
-	{name: "name that would leave its place in etcd", change: func(s *Spec) { s.Name = "a/../b" },
-		want: `name: "a/../b" is not a cluster name; use 1 to 40 of a-z, 0-9 and '-', beginning with a letter`},
-	{name: "id that is no UUID", change: func(s *Spec) { s.ID = "17" },
-		want: `id: "17" is not a UUID; leave it out, init gives one`},
-	{name: "no hosts", base: func() Spec { return Spec{Name: "shop", Groups: []Group{{ID: 0, Standbys: ptr(0)}}} }, change: func(*Spec) {},
-		want: `hosts: none is listed; the cluster needs at least one`},
+	{
+		name: "name with capitals", change: func(s *Spec) { s.Name = "Shop" },
+		want: `name: "Shop" is not a cluster name; use 1 to 40 of a-z, 0-9 and '-', beginning with a letter`,
+	},
+	{
+		name: "name beginning with a digit", change: func(s *Spec) { s.Name = "1shop" },
+		want: `name: "1shop" is not a cluster name; use 1 to 40 of a-z, 0-9 and '-', beginning with a letter`,
+	},
+	{
+		name: "name that would leave its place in etcd", change: func(s *Spec) { s.Name = "a/../b" },
+		want: `name: "a/../b" is not a cluster name; use 1 to 40 of a-z, 0-9 and '-', beginning with a letter`,
+	},
+	{
+		name: "id that is no UUID", change: func(s *Spec) { s.ID = "17" },
+		want: `id: "17" is not a UUID; leave it out, init gives one`,
+	},
+	{
+		name: "no hosts", base: func() Spec { return Spec{Name: "shop", Groups: []Group{{ID: 0, Standbys: ptr(0)}}} }, change: func(*Spec) {},
+		want: `hosts: none is listed; the cluster needs at least one`,
+	},
 	{name: "too many hosts", change: func(s *Spec) {
 		for i := 4; i <= 1001; i++ {
 			s.Hosts = append(s.Hosts, Host{Name: fmt.Sprintf("h%d", i), Address: "10.0.1.1"})
 		}
 	}, want: `hosts: 1001 are listed; at most 1000 are supported`},
-	{name: "host name with a slash", change: func(s *Spec) { s.Hosts[2].Name = "h/3" },
-		want: `hosts[2].name: "h/3" is not a host's name; use 1 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit`},
-	{name: "host name of dots", change: func(s *Spec) { s.Hosts[2].Name = ".." },
-		want: `hosts[2].name: ".." is not a host's name; use 1 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit`},
-	{name: "host twice", change: func(s *Spec) { s.Hosts[2].Name = "h1" },
-		want: `hosts[2].name: h1 is already the name of hosts[0]`},
-	{name: "host without address", change: func(s *Spec) { s.Hosts[1].Address = "" },
-		want: `hosts[1].address: is missing; give the IP address or host name under which others reach the host`},
-	{name: "address with a port", change: func(s *Spec) { s.Hosts[1].Address = "10.0.0.2:5432" },
-		want: `hosts[1].address: "10.0.0.2:5432" has a port; give the address alone, ports are counted from base_port`},
-	{name: "address that means all", change: func(s *Spec) { s.Hosts[1].Address = "0.0.0.0" },
-		want: `hosts[1].address: 0.0.0.0 means every address; give the one under which others reach the host`},
-	{name: "mistyped IP address", change: func(s *Spec) { s.Hosts[1].Address = "10.0.0.256" },
-		want: `hosts[1].address: "10.0.0.256" is neither an IP address nor a host name`},
-	{name: "address with a zone", change: func(s *Spec) { s.Hosts[1].Address = "fe80::1%eth0" },
-		want: `hosts[1].address: fe80::1%eth0 has a zone, which means nothing on other hosts`},
-	{name: "multicast address", change: func(s *Spec) { s.Hosts[1].Address = "224.0.0.1" },
-		want: `hosts[1].address: 224.0.0.1 is a multicast address`},
-	{name: "loopback among others", change: func(s *Spec) { s.Hosts[0].Address = "127.0.0.1" },
-		want: `hosts[0].address: 127.0.0.1 is a loopback address, which host h3 at 10.0.0.3 cannot reach; give an address of the network`},
-	{name: "base port below 1024", change: func(s *Spec) { s.Hosts[0].BasePort = 80 },
-		want: `hosts[0].base_port: 80 is out of range 1024 to 65000`},
-	{name: "base port above 65000", change: func(s *Spec) { s.Hosts[0].BasePort = 65001 },
-		want: `hosts[0].base_port: 65001 is out of range 1024 to 65000`},
-	{name: "unknown policy", change: func(s *Spec) { s.Placement.Policy = "random" },
-		want: `placement.policy: "random" is not a policy; use manual or cross`},
-	{name: "negative repfactor", base: fourCrossed, change: func(s *Spec) { s.Placement.Repfactor = ptr(-1) },
-		want: `placement.repfactor: -1 is out of range 0 to 8`},
-	{name: "repfactor too high", change: func(s *Spec) { s.Placement.Repfactor = ptr(9) },
-		want: `placement.repfactor: 9 is out of range 0 to 8`},
-	{name: "no group 0", change: func(s *Spec) { s.Groups = s.Groups[1:] },
-		want: `groups: group 0 (the coordinators) is missing; add {id: 0, standbys: 2}`},
-	{name: "group id twice", change: func(s *Spec) { s.Groups[1].ID = 0 },
-		want: `groups[1].id: 0 is already the id of groups[0]`},
-	{name: "negative group id", change: func(s *Spec) { s.Groups[1].ID = -1 },
-		want: `groups[1].id: -1 is out of range 0 to 9999`},
-	{name: "group id too high", change: func(s *Spec) { s.Groups[1].ID = 10000 },
-		want: `groups[1].id: 10000 is out of range 0 to 9999`},
-	{name: "group without nodes", change: func(s *Spec) { s.Groups[1].Standbys = nil },
-		want: `groups[1]: group 1 has no nodes; list them, or give standbys (0 for a primary alone)`},
-	{name: "negative standbys", change: func(s *Spec) { s.Groups[1].Standbys = ptr(-2) },
-		want: `groups[1].standbys: -2 is out of range 0 to 31`},
-	{name: "too many standbys", change: func(s *Spec) { s.Groups[1].Standbys = ptr(32) },
-		want: `groups[1].standbys: 32 is out of range 0 to 31`},
-	{name: "too many nodes", change: func(s *Spec) { s.Groups[1] = Group{ID: 1, Nodes: make33()} },
-		want: `groups[1].nodes: 33 are listed; a group has at most 32`},
-	{name: "fewer standbys than listed nodes", change: func(s *Spec) { s.Groups[0].Standbys = ptr(0) },
-		want: `groups[0].standbys: is 0, but 2 nodes are listed; leave it out or remove nodes with rm-standby`},
-	{name: "node name with an underscore", change: func(s *Spec) { s.Groups[0].Nodes[0].Name = "c_1" },
-		want: `groups[0].nodes[0].name: "c_1" is not a node's name; use 1 to 40 of a-z, 0-9 and '-', beginning with a letter`},
-	{name: "node name too long", change: func(s *Spec) { s.Groups[0].Nodes[0].Name = strings.Repeat("c", 41) },
-		want: `groups[0].nodes[0].name: "` + strings.Repeat("c", 41) + `" is not a node's name; use 1 to 40 of a-z, 0-9 and '-', beginning with a letter`},
-	{name: "node twice in other groups", change: func(s *Spec) { s.Groups[1] = Group{ID: 1, Nodes: []Node{{Name: "c2", Host: "h3"}}} },
-		want: `groups[1].nodes[0].name: c2 is already the name of groups[0].nodes[1]`},
-	{name: "node without host", change: func(s *Spec) { s.Groups[0].Nodes[1].Host = "" },
-		want: `groups[0].nodes[1].host: is missing; name one of the hosts`},
-	{name: "node on an unknown host", change: func(s *Spec) { s.Groups[0].Nodes[1].Host = "h9" },
-		want: `groups[0].nodes[1].host: no host is named h9`},
-	{name: "node port out of range", change: func(s *Spec) { s.Groups[0].Nodes[0].Port = 70 },
-		want: `groups[0].nodes[0].port: 70 is out of range 1024 to 65535`},
-	{name: "node port too high", change: func(s *Spec) { s.Groups[0].Nodes[0].Port = 65536 },
-		want: `groups[0].nodes[0].port: 65536 is out of range 1024 to 65535`},
-	{name: "port twice on a host", change: func(s *Spec) { s.Groups[0].Nodes[1].Host = "h1" },
-		want: `groups[0].nodes[1].port: 5432 is already the port of groups[0].nodes[0] on 10.0.0.1`},
-	{name: "port twice on hosts that share an address", change: func(s *Spec) { s.Hosts[1].Address = "::ffff:10.0.0.1" },
-		want: `groups[0].nodes[1].port: 5432 is already the port of groups[0].nodes[0] on ::ffff:10.0.0.1`},
+	{
+		name: "host name with a slash", change: func(s *Spec) { s.Hosts[2].Name = "h/3" },
+		want: `hosts[2].name: "h/3" is not a host's name; use 1 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit`,
+	},
+	{
+		name: "host name of dots", change: func(s *Spec) { s.Hosts[2].Name = ".." },
+		want: `hosts[2].name: ".." is not a host's name; use 1 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit`,
+	},
+	{
+		name: "host twice", change: func(s *Spec) { s.Hosts[2].Name = "h1" },
+		want: `hosts[2].name: h1 is already the name of hosts[0]`,
+	},
+	{
+		name: "host without address", change: func(s *Spec) { s.Hosts[1].Address = "" },
+		want: `hosts[1].address: is missing; give the IP address or host name under which others reach the host`,
+	},
+	{
+		name: "address with a port", change: func(s *Spec) { s.Hosts[1].Address = "10.0.0.2:5432" },
+		want: `hosts[1].address: "10.0.0.2:5432" has a port; give the address alone, ports are counted from base_port`,
+	},
+	{
+		name: "address that means all", change: func(s *Spec) { s.Hosts[1].Address = "0.0.0.0" },
+		want: `hosts[1].address: 0.0.0.0 means every address; give the one under which others reach the host`,
+	},
+	{
+		name: "mistyped IP address", change: func(s *Spec) { s.Hosts[1].Address = "10.0.0.256" },
+		want: `hosts[1].address: "10.0.0.256" is neither an IP address nor a host name`,
+	},
+	{
+		name: "address with a zone", change: func(s *Spec) { s.Hosts[1].Address = "fe80::1%eth0" },
+		want: `hosts[1].address: fe80::1%eth0 has a zone, which means nothing on other hosts`,
+	},
+	{
+		name: "multicast address", change: func(s *Spec) { s.Hosts[1].Address = "224.0.0.1" },
+		want: `hosts[1].address: 224.0.0.1 is a multicast address`,
+	},
+	{
+		name: "loopback among others", change: func(s *Spec) { s.Hosts[0].Address = "127.0.0.1" },
+		want: `hosts[0].address: 127.0.0.1 is a loopback address, which host h3 at 10.0.0.3 cannot reach; give an address of the network`,
+	},
+	{
+		name: "base port below 1024", change: func(s *Spec) { s.Hosts[0].BasePort = 80 },
+		want: `hosts[0].base_port: 80 is out of range 1024 to 65000`,
+	},
+	{
+		name: "base port above 65000", change: func(s *Spec) { s.Hosts[0].BasePort = 65001 },
+		want: `hosts[0].base_port: 65001 is out of range 1024 to 65000`,
+	},
+	{
+		name: "unknown policy", change: func(s *Spec) { s.Placement.Policy = "random" },
+		want: `placement.policy: "random" is not a policy; use manual or cross`,
+	},
+	{
+		name: "negative repfactor", base: fourCrossed, change: func(s *Spec) { s.Placement.Repfactor = ptr(-1) },
+		want: `placement.repfactor: -1 is out of range 0 to 8`,
+	},
+	{
+		name: "repfactor too high", change: func(s *Spec) { s.Placement.Repfactor = ptr(9) },
+		want: `placement.repfactor: 9 is out of range 0 to 8`,
+	},
+	{
+		name: "no group 0", change: func(s *Spec) { s.Groups = s.Groups[1:] },
+		want: `groups: group 0 (the coordinators) is missing; add {id: 0, standbys: 2}`,
+	},
+	{
+		name: "group id twice", change: func(s *Spec) { s.Groups[1].ID = 0 },
+		want: `groups[1].id: 0 is already the id of groups[0]`,
+	},
+	{
+		name: "negative group id", change: func(s *Spec) { s.Groups[1].ID = -1 },
+		want: `groups[1].id: -1 is out of range 0 to 9999`,
+	},
+	{
+		name: "group id too high", change: func(s *Spec) { s.Groups[1].ID = 10000 },
+		want: `groups[1].id: 10000 is out of range 0 to 9999`,
+	},
+	{
+		name: "group without nodes", change: func(s *Spec) { s.Groups[1].Standbys = nil },
+		want: `groups[1]: group 1 has no nodes; list them, or give standbys (0 for a primary alone)`,
+	},
+	{
+		name: "negative standbys", change: func(s *Spec) { s.Groups[1].Standbys = ptr(-2) },
+		want: `groups[1].standbys: -2 is out of range 0 to 31`,
+	},
+	{
+		name: "too many standbys", change: func(s *Spec) { s.Groups[1].Standbys = ptr(32) },
+		want: `groups[1].standbys: 32 is out of range 0 to 31`,
+	},
+	{
+		name: "too many nodes", change: func(s *Spec) { s.Groups[1] = Group{ID: 1, Nodes: make33()} },
+		want: `groups[1].nodes: 33 are listed; a group has at most 32`,
+	},
+	{
+		name: "fewer standbys than listed nodes", change: func(s *Spec) { s.Groups[0].Standbys = ptr(0) },
+		want: `groups[0].standbys: is 0, but 2 nodes are listed; leave it out or remove nodes with rm-standby`,
+	},
+	{
+		name: "node name with an underscore", change: func(s *Spec) { s.Groups[0].Nodes[0].Name = "c_1" },
+		want: `groups[0].nodes[0].name: "c_1" is not a node's name; use 1 to 40 of a-z, 0-9 and '-', beginning with a letter`,
+	},
+	{
+		name: "node name too long", change: func(s *Spec) { s.Groups[0].Nodes[0].Name = strings.Repeat("c", 41) },
+		want: `groups[0].nodes[0].name: "` + strings.Repeat("c", 41) + `" is not a node's name; use 1 to 40 of a-z, 0-9 and '-', beginning with a letter`,
+	},
+	{
+		name: "node twice in other groups", change: func(s *Spec) { s.Groups[1] = Group{ID: 1, Nodes: []Node{{Name: "c2", Host: "h3"}}} },
+		want: `groups[1].nodes[0].name: c2 is already the name of groups[0].nodes[1]`,
+	},
+	{
+		name: "node without host", change: func(s *Spec) { s.Groups[0].Nodes[1].Host = "" },
+		want: `groups[0].nodes[1].host: is missing; name one of the hosts`,
+	},
+	{
+		name: "node on an unknown host", change: func(s *Spec) { s.Groups[0].Nodes[1].Host = "h9" },
+		want: `groups[0].nodes[1].host: no host is named h9`,
+	},
+	{
+		name: "node port out of range", change: func(s *Spec) { s.Groups[0].Nodes[0].Port = 70 },
+		want: `groups[0].nodes[0].port: 70 is out of range 1024 to 65535`,
+	},
+	{
+		name: "node port too high", change: func(s *Spec) { s.Groups[0].Nodes[0].Port = 65536 },
+		want: `groups[0].nodes[0].port: 65536 is out of range 1024 to 65535`,
+	},
+	{
+		name: "port twice on a host", change: func(s *Spec) { s.Groups[0].Nodes[1].Host = "h1" },
+		want: `groups[0].nodes[1].port: 5432 is already the port of groups[0].nodes[0] on 10.0.0.1`,
+	},
+	{
+		name: "port twice on hosts that share an address", change: func(s *Spec) { s.Hosts[1].Address = "::ffff:10.0.0.1" },
+		want: `groups[0].nodes[1].port: 5432 is already the port of groups[0].nodes[0] on ::ffff:10.0.0.1`,
+	},
 	{name: "no port left", change: func(s *Spec) {
 		s.Hosts = []Host{{Name: "h1", Address: "10.0.0.1", BasePort: 65000}}
 		s.Groups = s.Groups[:1]
@@ -150,27 +226,45 @@ func make33() []Node {
 }
 
 var wrongClovers = []wrongSpec{
-	{name: "a host over", base: fourCrossed, change: func(s *Spec) { s.Hosts = append(s.Hosts, Host{Name: "h5", Address: "10.0.0.5"}) },
-		want: `hosts: 5 hosts do not make whole clovers of 2 (placement.repfactor 1, and one more); add 1 or remove 1`},
-	{name: "one host for two", base: fourCrossed, change: func(s *Spec) { s.Hosts = s.Hosts[:1] },
-		want: `hosts: 1 host does not make whole clovers of 2 (placement.repfactor 1, and one more); add 1 or remove 1`},
-	{name: "default repfactor counts too", base: fourCrossed, change: func(s *Spec) { s.Placement.Repfactor, s.Hosts = nil, s.Hosts[:3] },
-		want: `hosts: 3 hosts do not make whole clovers of 2 (placement.repfactor 1, and one more); add 1 or remove 1`},
-	{name: "repfactor that does not fit", base: fourCrossed, change: func(s *Spec) { s.Placement.Repfactor = ptr(2) },
-		want: `hosts: 4 hosts do not make whole clovers of 3 (placement.repfactor 2, and one more); add 2 or remove 1`},
-	{name: "counted worker group", base: fourCrossed, change: func(s *Spec) { s.Groups = []Group{{ID: 1, Standbys: ptr(1)}} },
-		want: `groups[0].standbys: is given by placement.repfactor under policy cross; leave it out`},
-	{name: "worker group of another size", base: fourCrossed, change: func(s *Spec) { s.Groups = []Group{worker(1, "h1")} },
-		want: `groups[0].nodes: 1 node is listed, but under policy cross a worker group has 2 (placement.repfactor 1, and one more)`},
-	{name: "worker group twice on a host", base: fourCrossed, change: func(s *Spec) { s.Groups = []Group{worker(1, "h1", "h1")} },
-		want: `groups[0].nodes: host h1 is listed twice; under policy cross each node of a worker group is on a host of its own`},
+	{
+		name: "a host over", base: fourCrossed, change: func(s *Spec) { s.Hosts = append(s.Hosts, Host{Name: "h5", Address: "10.0.0.5"}) },
+		want: `hosts: 5 hosts do not make whole clovers of 2 (placement.repfactor 1, and one more); add 1 or remove 1`,
+	},
+	{
+		name: "one host for two", base: fourCrossed, change: func(s *Spec) { s.Hosts = s.Hosts[:1] },
+		want: `hosts: 1 host does not make whole clovers of 2 (placement.repfactor 1, and one more); add 1 or remove 1`,
+	},
+	{
+		name: "default repfactor counts too", base: fourCrossed, change: func(s *Spec) { s.Placement.Repfactor, s.Hosts = nil, s.Hosts[:3] },
+		want: `hosts: 3 hosts do not make whole clovers of 2 (placement.repfactor 1, and one more); add 1 or remove 1`,
+	},
+	{
+		name: "repfactor that does not fit", base: fourCrossed, change: func(s *Spec) { s.Placement.Repfactor = ptr(2) },
+		want: `hosts: 4 hosts do not make whole clovers of 3 (placement.repfactor 2, and one more); add 2 or remove 1`,
+	},
+	{
+		name: "counted worker group", base: fourCrossed, change: func(s *Spec) { s.Groups = []Group{{ID: 1, Standbys: ptr(1)}} },
+		want: `groups[0].standbys: is given by placement.repfactor under policy cross; leave it out`,
+	},
+	{
+		name: "worker group of another size", base: fourCrossed, change: func(s *Spec) { s.Groups = []Group{worker(1, "h1")} },
+		want: `groups[0].nodes: 1 node is listed, but under policy cross a worker group has 2 (placement.repfactor 1, and one more)`,
+	},
+	{
+		name: "worker group twice on a host", base: fourCrossed, change: func(s *Spec) { s.Groups = []Group{worker(1, "h1", "h1")} },
+		want: `groups[0].nodes: host h1 is listed twice; under policy cross each node of a worker group is on a host of its own`,
+	},
 	{name: "overlapping clovers", base: fourCrossed, change: func(s *Spec) {
 		s.Groups = []Group{worker(1, "h1", "h2"), worker(2, "h2", "h1"), worker(3, "h3", "h2")}
 	}, want: `groups[2].nodes[1].host: host h2 is already in the clover h1, h2`},
-	{name: "two primaries' places on one host", base: fourCrossed, change: func(s *Spec) { s.Groups = []Group{worker(1, "h1", "h2"), worker(2, "h1", "h2")} },
-		want: `groups[1].nodes[0].host: host h1 already has the first node of group 1; under policy cross each host has one`},
-	{name: "half a clover", base: fourCrossed, change: func(s *Spec) { s.Groups = []Group{worker(1, "h1", "h2")} },
-		want: `groups[0]: the clover h1, h2 has 1 worker group, but needs one per host`},
+	{
+		name: "two primaries' places on one host", base: fourCrossed, change: func(s *Spec) { s.Groups = []Group{worker(1, "h1", "h2"), worker(2, "h1", "h2")} },
+		want: `groups[1].nodes[0].host: host h1 already has the first node of group 1; under policy cross each host has one`,
+	},
+	{
+		name: "half a clover", base: fourCrossed, change: func(s *Spec) { s.Groups = []Group{worker(1, "h1", "h2")} },
+		want: `groups[0]: the clover h1, h2 has 1 worker group, but needs one per host`,
+	},
 }
 
 var wrongSettings = []wrongSpec{
@@ -190,28 +284,42 @@ var wrongSettings = []wrongSpec{
 	{name: "parameter with a NUL", change: parameter("work_mem", "1\x00"), want: `postgresql.parameters.work_mem: the value has a line break or a control character`},
 	{name: "parameter that is not UTF-8", change: parameter("work_mem", "1\xff"), want: `postgresql.parameters.work_mem: the value has a line break or a control character`},
 	{name: "parameter value too long", change: parameter("search_path", strings.Repeat("a", 8193)), want: `postgresql.parameters.search_path: the value is 8193 bytes long; at most 8192 are allowed`},
-	{name: "parameter twice", change: func(s *Spec) { s.PostgreSQL.Parameters = map[string]string{"Work_mem": "1MB", "work_mem": "2MB"} },
-		want: `postgresql.parameters.work_mem: is the same parameter as Work_mem; keep one of them`},
+	{
+		name: "parameter twice", change: func(s *Spec) { s.PostgreSQL.Parameters = map[string]string{"Work_mem": "1MB", "work_mem": "2MB"} },
+		want: `postgresql.parameters.work_mem: is the same parameter as Work_mem; keep one of them`,
+	},
 	{name: "no senders for standbys", change: parameter("max_wal_senders", "0"), want: `postgresql.parameters.max_wal_senders: "0" is too low or no number; replication and the router need at least 10`},
 	{name: "trust", change: hba("host all all 0.0.0.0/0 trust"), want: `postgresql.hba[0]: the method trust lets anybody in without a password; use scram-sha-256`},
 	{name: "HBA line without method", change: hba("host all all all"), want: `postgresql.hba[0]: is incomplete; write TYPE DATABASE USER ADDRESS METHOD (no ADDRESS for local)`},
 	{name: "ttl too short", change: func(s *Spec) { s.Failover.TTL = Duration(time.Second) }, want: `failover.ttl: 1s is out of range 2s to 5m`},
 	{name: "ttl too long", change: func(s *Spec) { s.Failover.TTL = Duration(6 * time.Minute) }, want: `failover.ttl: 6m is out of range 2s to 5m`},
 	{name: "negative lag on failover", change: func(s *Spec) { s.Failover.MaxLagBytes = -1 }, want: `failover.maximum_lag_on_failover: -1B is out of range 1B to 1TB`},
-	{name: "router address without port", change: func(s *Spec) { s.Router.Listen = "localhost" },
-		want: `router.listen: "localhost" is not an address; write HOST:PORT, such as 127.0.0.1:6432`},
-	{name: "router cannot be off", change: func(s *Spec) { s.Router.Listen = Off },
-		want: `router.listen: "off" is not an address; write HOST:PORT, such as 127.0.0.1:6432`},
+	{
+		name: "router address without port", change: func(s *Spec) { s.Router.Listen = "localhost" },
+		want: `router.listen: "localhost" is not an address; write HOST:PORT, such as 127.0.0.1:6432`,
+	},
+	{
+		name: "router cannot be off", change: func(s *Spec) { s.Router.Listen = Off },
+		want: `router.listen: "off" is not an address; write HOST:PORT, such as 127.0.0.1:6432`,
+	},
 	{name: "admin port out of range", change: func(s *Spec) { s.Router.Admin = ":70000" }, want: `router.admin: the port of ":70000" is out of range 1 to 65535`},
-	{name: "admin address that is none", change: func(s *Spec) { s.Router.Admin = "a b:1" },
-		want: `router.admin: "a b:1" is not an address; write HOST:PORT, such as 127.0.0.1:6432 or "off"`},
-	{name: "monitor open to the network", change: func(s *Spec) { s.Router.Monitor = "0.0.0.0:9881" },
-		want: `router.monitor: "0.0.0.0:9881" is not a loopback address; the monitor asks for no password, so it listens on 127.0.0.1 or ::1 only`},
-	{name: "monitor on all addresses", change: func(s *Spec) { s.Router.Monitor = ":9881" },
-		want: `router.monitor: ":9881" is not a loopback address; the monitor asks for no password, so it listens on 127.0.0.1 or ::1 only`},
+	{
+		name: "admin address that is none", change: func(s *Spec) { s.Router.Admin = "a b:1" },
+		want: `router.admin: "a b:1" is not an address; write HOST:PORT, such as 127.0.0.1:6432 or "off"`,
+	},
+	{
+		name: "monitor open to the network", change: func(s *Spec) { s.Router.Monitor = "0.0.0.0:9881" },
+		want: `router.monitor: "0.0.0.0:9881" is not a loopback address; the monitor asks for no password, so it listens on 127.0.0.1 or ::1 only`,
+	},
+	{
+		name: "monitor on all addresses", change: func(s *Spec) { s.Router.Monitor = ":9881" },
+		want: `router.monitor: ":9881" is not a loopback address; the monitor asks for no password, so it listens on 127.0.0.1 or ::1 only`,
+	},
 	{name: "two listeners on one port", change: func(s *Spec) { s.Router.Admin = ":6432" }, want: `router.admin: port 6432 is already that of router.listen`},
-	{name: "router on a node's port", change: func(s *Spec) { s.Router.Listen = "10.0.0.1:5432" },
-		want: `router.listen: port 5432 is already the port of groups[0].nodes[0] on 10.0.0.1`},
+	{
+		name: "router on a node's port", change: func(s *Spec) { s.Router.Listen = "10.0.0.1:5432" },
+		want: `router.listen: port 5432 is already the port of groups[0].nodes[0] on 10.0.0.1`,
+	},
 	{name: "router everywhere, node on loopback", change: func(s *Spec) {
 		s.Hosts = []Host{{Name: "h1", Address: "127.0.0.1"}, {Name: "h2", Address: "127.0.0.2"}}
 		s.Router.Listen = "0.0.0.0:5432"
@@ -274,8 +382,10 @@ func TestAllProblemsAreReportedAtOnce(t *testing.T) {
 	for _, p := range ProblemsOf(fmt.Errorf("check: %w", s.Validate())) {
 		paths = append(paths, p.Path)
 	}
-	require.Equal(t, []string{"name", "groups[0].nodes[0].host", "groups[0].nodes[1].port", "router.reads.fallback",
-		"router.reads.overrides.c1.weight"}, paths)
+	require.Equal(t, []string{
+		"name", "groups[0].nodes[0].host", "groups[0].nodes[1].port", "router.reads.fallback",
+		"router.reads.overrides.c1.weight",
+	}, paths)
 	require.Nil(t, ProblemsOf(nil))
 	require.Nil(t, ProblemsOf(fmt.Errorf("other")))
 }

@@ -70,10 +70,14 @@ func TestWhatIsNotWellIsReportedWithItsRemedy(t *testing.T) {
 		// want are the rows that are not OK.
 		want []string
 	}{
-		{"no spec", func(s *cluster.Snapshot) { s.Spec = nil },
-			[]string{"metadata Error: the cluster has no spec | write one with `orchestrator config generate` and store it with `orchestrator init -f FILE`"}},
-		{"no leader", func(s *cluster.Snapshot) { s.Leader = nil },
-			[]string{"metadata Error: no orchestrator leads: nothing is decided | start `orchestrator serve` (or `orchestrator up`)"}},
+		{
+			"no spec", func(s *cluster.Snapshot) { s.Spec = nil },
+			[]string{"metadata Error: the cluster has no spec | write one with `orchestrator config generate` and store it with `orchestrator init -f FILE`"},
+		},
+		{
+			"no leader", func(s *cluster.Snapshot) { s.Leader = nil },
+			[]string{"metadata Error: no orchestrator leads: nothing is decided | start `orchestrator serve` (or `orchestrator up`)"},
+		},
 		{"no router", func(s *cluster.Snapshot) { clear(s.Routers) }, []string{"routers Warning: no router is running | start `orchestrator router`"}},
 		{"no agent for a standby's host", func(s *cluster.Snapshot) { delete(s.Agents, "h3"); delete(s.Nodes, "c3"); delete(s.Nodes, "w2") }, []string{
 			"agents Error @h3: the agent of host h3 (10.0.0.3) is not running | start `orchestrator agent --name h3` there",
@@ -105,8 +109,10 @@ func TestWhatIsNotWellIsReportedWithItsRemedy(t *testing.T) {
 				s.Agents[h] = cluster.AgentStatus{Host: h, SpecRevision: 5, PostgreSQL: "16.4"}
 			}
 		}, []string{"agents Error @h1: host h1 has PostgreSQL 15.18, but the spec asks for 16 | install PostgreSQL 16 there, or start its agent with --pg-bin"}},
-		{"an unknown agent", func(s *cluster.Snapshot) { s.Agents["h9"] = cluster.AgentStatus{Host: "h9"} },
-			[]string{"agents Warning @h9: an agent runs for host h9, which is not in the spec | bring it in with `orchestrator nodes add -n h9=ADDRESS`, or stop the agent"}},
+		{
+			"an unknown agent", func(s *cluster.Snapshot) { s.Agents["h9"] = cluster.AgentStatus{Host: "h9"} },
+			[]string{"agents Warning @h9: an agent runs for host h9, which is not in the spec | bring it in with `orchestrator nodes add -n h9=ADDRESS`, or stop the agent"},
+		},
 		{"one machine", func(s *cluster.Snapshot) {
 			for i := range s.Spec.Hosts {
 				s.Spec.Hosts[i].Address = fmt.Sprintf("127.0.0.%d", i+1)
@@ -125,18 +131,24 @@ func TestWhatIsNotWellIsReportedWithItsRemedy(t *testing.T) {
 			s.Spec.Groups[1].Nodes = s.Spec.Groups[1].Nodes[:1]
 			delete(s.Nodes, "w2")
 		}, []string{"topology Warning g1: group 1 has no standby: if node w1 is lost, its data are | add one with `orchestrator group add-standby 1 -n HOST`"}},
-		{"nobody to promote", func(s *cluster.Snapshot) { s.Spec.Groups[1].Nodes[1].NoFailover = true },
-			[]string{"topology Warning g1: no standby of group 1 may be promoted: all have nofailover | remove nofailover from one of them"}},
-		{"fsync off", func(s *cluster.Snapshot) {
-			s.Spec.PostgreSQL.Parameters = map[string]string{"fsync": "OFF", "jit": "off"}
+		{
+			"nobody to promote", func(s *cluster.Snapshot) { s.Spec.Groups[1].Nodes[1].NoFailover = true },
+			[]string{"topology Warning g1: no standby of group 1 may be promoted: all have nofailover | remove nofailover from one of them"},
 		},
-			[]string{"metadata Warning: fsync is off: a crash of a machine can destroy data | for data that matter, run `orchestrator config set postgresql.parameters.fsync=`"}},
-		{"a group that left the spec", func(s *cluster.Snapshot) {
-			s.Spec.Groups = s.Spec.Groups[:1]
-			delete(s.Nodes, "w1")
-			delete(s.Nodes, "w2")
+		{
+			"fsync off", func(s *cluster.Snapshot) {
+				s.Spec.PostgreSQL.Parameters = map[string]string{"fsync": "OFF", "jit": "off"}
+			},
+			[]string{"metadata Warning: fsync is off: a crash of a machine can destroy data | for data that matter, run `orchestrator config set postgresql.parameters.fsync=`"},
 		},
-			[]string{"metadata Error g1: group 1 has data on w1, but is not in the spec | put the group back into the spec; it may go when its data have moved"}},
+		{
+			"a group that left the spec", func(s *cluster.Snapshot) {
+				s.Spec.Groups = s.Spec.Groups[:1]
+				delete(s.Nodes, "w1")
+				delete(s.Nodes, "w2")
+			},
+			[]string{"metadata Error g1: group 1 has data on w1, but is not in the spec | put the group back into the spec; it may go when its data have moved"},
+		},
 		{"a node that left the spec", func(s *cluster.Snapshot) {
 			s.Spec.Groups[0].Nodes = s.Spec.Groups[0].Nodes[:2]
 			edit(*s, "c3", func(n *cluster.NodeStatus) { n.Reason = "the node was removed from the spec" })
@@ -158,8 +170,10 @@ func TestWhatIsNotWellIsReportedWithItsRemedy(t *testing.T) {
 				edit(*s, n, func(n *cluster.NodeStatus) { n.SystemID = sysid(0) })
 			}
 		}, []string{"metadata Error g1: groups 0 and 1 have the same system identifier " + sysid(0) + " | one of them is a copy of the other: remove the one that was made by copying"}},
-		{"a node with other data", func(s *cluster.Snapshot) { edit(*s, "c3", func(n *cluster.NodeStatus) { n.SystemID = "7" }) },
-			[]string{"groups Error g0 c3 @h3: node c3 has data of another database system (7, the group's is " + sysid(0) + ") | move its data directory away, and the node is made anew from the primary"}},
+		{
+			"a node with other data", func(s *cluster.Snapshot) { edit(*s, "c3", func(n *cluster.NodeStatus) { n.SystemID = "7" }) },
+			[]string{"groups Error g0 c3 @h3: node c3 has data of another database system (7, the group's is " + sysid(0) + ") | move its data directory away, and the node is made anew from the primary"},
+		},
 		{"a failed standby", func(s *cluster.Snapshot) {
 			edit(*s, "c3", func(n *cluster.NodeStatus) {
 				n.State, n.Reason, n.NextTry = cluster.NodeFailed, "port 5432 is used by nginx (pid 7)", t0.Add(4*time.Second)
@@ -174,14 +188,20 @@ func TestWhatIsNotWellIsReportedWithItsRemedy(t *testing.T) {
 			"groups Warning g0 c3 @h3: node c3 is creating: base backup 40 %",
 			"groups Warning g1 w2 @h3: node w2 is starting",
 		}},
-		{"a stopped standby", func(s *cluster.Snapshot) {
-			edit(*s, "w2", func(n *cluster.NodeStatus) { n.State = cluster.NodeStopped })
+		{
+			"a stopped standby", func(s *cluster.Snapshot) {
+				edit(*s, "w2", func(n *cluster.NodeStatus) { n.State = cluster.NodeStopped })
+			},
+			[]string{"groups Error g1 w2 @h3: node w2 is stopped | see the reason, and `orchestrator logs w2` on its host"},
 		},
-			[]string{"groups Error g1 w2 @h3: node w2 is stopped | see the reason, and `orchestrator logs w2` on its host"}},
-		{"a standby that does not stream", func(s *cluster.Snapshot) { edit(*s, "w2", func(n *cluster.NodeStatus) { n.Upstream = "" }) },
-			[]string{"groups Warning g1 w2 @h3: standby w2 does not stream from w1 | see the reason, and `orchestrator logs w2` on its host"}},
-		{"a standby that streams from another node", func(s *cluster.Snapshot) { edit(*s, "c3", func(n *cluster.NodeStatus) { n.Upstream = "c2" }) },
-			[]string{"groups Warning g0 c3 @h3: standby c3 streams from c2 instead of c1"}},
+		{
+			"a standby that does not stream", func(s *cluster.Snapshot) { edit(*s, "w2", func(n *cluster.NodeStatus) { n.Upstream = "" }) },
+			[]string{"groups Warning g1 w2 @h3: standby w2 does not stream from w1 | see the reason, and `orchestrator logs w2` on its host"},
+		},
+		{
+			"a standby that streams from another node", func(s *cluster.Snapshot) { edit(*s, "c3", func(n *cluster.NodeStatus) { n.Upstream = "c2" }) },
+			[]string{"groups Warning g0 c3 @h3: standby c3 streams from c2 instead of c1"},
+		},
 		{"a standby on another timeline", func(s *cluster.Snapshot) { edit(*s, "c1", func(n *cluster.NodeStatus) { n.Timeline = 2 }) }, []string{
 			"groups Warning g0 c2 @h2: standby c2 is on timeline 1, its primary c1 on 2",
 			"groups Warning g0 c3 @h3: standby c3 is on timeline 1, its primary c1 on 2",
@@ -198,19 +218,27 @@ func TestWhatIsNotWellIsReportedWithItsRemedy(t *testing.T) {
 		{"a pending restart", func(s *cluster.Snapshot) {
 			edit(*s, "c1", func(n *cluster.NodeStatus) { n.PendingRestart = []string{"max_connections", "shared_buffers"} })
 		}, []string{"groups Warning g0 c1 @h1: node c1 has to be restarted for max_connections, shared_buffers to take effect | when it suits, stop and start its agent (or, for a cluster on one machine, `orchestrator down` and `up`)"}},
-		{"a running node with a problem", func(s *cluster.Snapshot) {
-			edit(*s, "c2", func(n *cluster.NodeStatus) { n.Reason = "the disk is full" })
+		{
+			"a running node with a problem", func(s *cluster.Snapshot) {
+				edit(*s, "c2", func(n *cluster.NodeStatus) { n.Reason = "the disk is full" })
+			},
+			[]string{"groups Warning g0 c2 @h2: node c2: the disk is full"},
 		},
-			[]string{"groups Warning g0 c2 @h2: node c2: the disk is full"}},
 		{"a second primary", func(s *cluster.Snapshot) {
 			edit(*s, "w2", func(n *cluster.NodeStatus) { n.Role, n.Upstream = cluster.Primary, "" })
 		}, []string{"groups Error g1 w2 @h3: node w2 runs as a primary, but w1 is the primary of group 1 | do not write to it; its agent stops it, or stop it by hand"}},
-		{"a primary without grant", func(s *cluster.Snapshot) { delete(s.Grants, 1) },
-			[]string{"primaries Error g1 w1 @h2: the primary of group 1, w1, has no right to be it (no grant): its guard is about to stop it | see the reason, and `orchestrator logs w1` on its host"}},
-		{"a grant of another term", func(s *cluster.Snapshot) { s.Grants[1] = cluster.Grant{Group: 1, Node: "w2", Term: 3} },
-			[]string{"primaries Error g1 w1 @h2: the right to be primary of group 1 is held by w2 under term 3, but agreed is w1 under term 1"}},
-		{"a primary in recovery", func(s *cluster.Snapshot) { edit(*s, "w1", func(n *cluster.NodeStatus) { n.Role = cluster.Standby }) },
-			[]string{"primaries Error g1 w1 @h2: w1 is to be the primary of group 1, but runs as a standby | see the reason, and `orchestrator logs w1` on its host"}},
+		{
+			"a primary without grant", func(s *cluster.Snapshot) { delete(s.Grants, 1) },
+			[]string{"primaries Error g1 w1 @h2: the primary of group 1, w1, has no right to be it (no grant): its guard is about to stop it | see the reason, and `orchestrator logs w1` on its host"},
+		},
+		{
+			"a grant of another term", func(s *cluster.Snapshot) { s.Grants[1] = cluster.Grant{Group: 1, Node: "w2", Term: 3} },
+			[]string{"primaries Error g1 w1 @h2: the right to be primary of group 1 is held by w2 under term 3, but agreed is w1 under term 1"},
+		},
+		{
+			"a primary in recovery", func(s *cluster.Snapshot) { edit(*s, "w1", func(n *cluster.NodeStatus) { n.Role = cluster.Standby }) },
+			[]string{"primaries Error g1 w1 @h2: w1 is to be the primary of group 1, but runs as a standby | see the reason, and `orchestrator logs w1` on its host"},
+		},
 		{"a failed primary", func(s *cluster.Snapshot) {
 			edit(*s, "w1", func(n *cluster.NodeStatus) { n.State, n.Reason = cluster.NodeFailed, "no space left" })
 		}, []string{
@@ -285,8 +313,10 @@ func TestTheRemedyOnALocalClusterIsUp(t *testing.T) {
 }
 
 func TestCrossIsNamedWithItsRepfactor(t *testing.T) {
-	spec, err := cluster.Spec{Name: "shop", Placement: cluster.Placement{Policy: cluster.Cross},
-		Hosts: []cluster.Host{{Name: "a", Address: "10.0.0.1"}, {Name: "b", Address: "10.0.0.2"}}}.Complete()
+	spec, err := cluster.Spec{
+		Name: "shop", Placement: cluster.Placement{Policy: cluster.Cross},
+		Hosts: []cluster.Host{{Name: "a", Address: "10.0.0.1"}, {Name: "b", Address: "10.0.0.2"}},
+	}.Complete()
 	require.NoError(t, err)
 	require.Equal(t, "topology OK: placement policy is cross with repfactor 1", rows(Check(cluster.Snapshot{Spec: &spec}, t0))[0])
 }

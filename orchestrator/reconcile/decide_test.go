@@ -44,8 +44,10 @@ func fresh(t require.TestingT) cluster.Snapshot {
 	for _, g := range spec.Groups {
 		for _, n := range g.Nodes {
 			h, _ := spec.HostOf(n.Host)
-			snap.Nodes[n.Name] = cluster.NodeStatus{Name: n.Name, Group: g.ID, Host: n.Host, Address: h.Address, Port: n.Port,
-				State: cluster.NodeAbsent, SpecRevision: 5}
+			snap.Nodes[n.Name] = cluster.NodeStatus{
+				Name: n.Name, Group: g.ID, Host: n.Host, Address: h.Address, Port: n.Port,
+				State: cluster.NodeAbsent, SpecRevision: 5,
+			}
 		}
 	}
 	return snap
@@ -108,12 +110,21 @@ func TestRulesOfDeciding(t *testing.T) {
 	}{
 		{"a group in the spec without state is created on its first node", fresh, nil, []string{born(0, "c1"), born(1, "w1")}},
 		{"without a spec nothing is decided", func(require.TestingT) cluster.Snapshot { return cluster.Snapshot{} }, nil, nil},
-		{"a group waits while the agent of its first node's host is absent, others do not",
-			fresh, func(s cluster.Snapshot) { delete(s.Agents, "h1"); delete(s.Nodes, "c1") }, []string{born(1, "w1")}},
-		{"an absent agent of a later node does not keep a group waiting",
-			fresh, func(s cluster.Snapshot) { delete(s.Agents, "h3"); delete(s.Nodes, "c3"); delete(s.Nodes, "w2") }, []string{born(0, "c1"), born(1, "w1")}},
-		{"a group waits until every live agent has said whether its node has data",
-			fresh, func(s cluster.Snapshot) { delete(s.Nodes, "w2") }, []string{born(0, "c1")}},
+		{
+			"a group waits while the agent of its first node's host is absent, others do not",
+			fresh, func(s cluster.Snapshot) { delete(s.Agents, "h1"); delete(s.Nodes, "c1") },
+			[]string{born(1, "w1")},
+		},
+		{
+			"an absent agent of a later node does not keep a group waiting",
+			fresh, func(s cluster.Snapshot) { delete(s.Agents, "h3"); delete(s.Nodes, "c3"); delete(s.Nodes, "w2") },
+			[]string{born(0, "c1"), born(1, "w1")},
+		},
+		{
+			"a group waits until every live agent has said whether its node has data",
+			fresh, func(s cluster.Snapshot) { delete(s.Nodes, "w2") },
+			[]string{born(0, "c1")},
+		},
 		{"a group is not created while one of its nodes has data", fresh, func(s cluster.Snapshot) {
 			edit(s, "c3", func(n *cluster.NodeStatus) { n.State = cluster.NodeStopped })
 			edit(s, "w2", func(n *cluster.NodeStatus) { n.State, n.SystemID = cluster.NodeFailed, "7" })
@@ -122,8 +133,10 @@ func TestRulesOfDeciding(t *testing.T) {
 			edit(s, "c1", func(n *cluster.NodeStatus) { n.State = cluster.NodeFailed })
 		}, []string{born(1, "w1")}},
 		{"all agents absent: everything waits", fresh, func(s cluster.Snapshot) { clear(s.Agents); clear(s.Nodes) }, nil},
-		{"initializing ends when the primary runs under the term", running, func(s cluster.Snapshot) { initializing(s, 1, "w1") },
-			[]string{"if 8: 1 running w1 term 1 " + sysid(1)}},
+		{
+			"initializing ends when the primary runs under the term", running, func(s cluster.Snapshot) { initializing(s, 1, "w1") },
+			[]string{"if 8: 1 running w1 term 1 " + sysid(1)},
+		},
 		{"a primary that does not run yet leaves it initializing", running, func(s cluster.Snapshot) {
 			initializing(s, 1, "w1")
 			edit(s, "w1", func(n *cluster.NodeStatus) { n.State = cluster.NodeStarting })
@@ -188,8 +201,10 @@ func TestTheHistoryTellsWhatWasDecidedAndHowLongItTook(t *testing.T) {
 	snap.Groups, snap.GroupRevision = map[int]cluster.GroupState{}, map[int]int64{}
 	snap = apply(t, snap, born)
 	done := Decide(snap, t0.Add(4*time.Second))
-	require.Equal(t, cluster.Event{At: t0.Add(4 * time.Second), Kind: "group-running", Group: done[0].Event.Group, Node: "c1",
-		Message: "group 0 is running, c1 is primary under term 1", Duration: cluster.Duration(4 * time.Second)}, *done[0].Event)
+	require.Equal(t, cluster.Event{
+		At: t0.Add(4 * time.Second), Kind: "group-running", Group: done[0].Event.Group, Node: "c1",
+		Message: "group 0 is running, c1 is primary under term 1", Duration: cluster.Duration(4 * time.Second),
+	}, *done[0].Event)
 	require.Len(t, done, 2)
 }
 
@@ -212,10 +227,12 @@ func genSnapshot(t *rapid.T) cluster.Snapshot {
 	}
 	for id := range 3 {
 		if rapid.Bool().Draw(t, "agreed") {
-			snap.Groups[id] = cluster.GroupState{ID: id, Term: rapid.Uint64Range(1, 3).Draw(t, "term"), At: t0,
+			snap.Groups[id] = cluster.GroupState{
+				ID: id, Term: rapid.Uint64Range(1, 3).Draw(t, "term"), At: t0,
 				Primary:  rapid.SampledFrom(names).Draw(t, "primary"),
 				Phase:    rapid.SampledFrom([]cluster.Phase{cluster.Initializing, cluster.Running}).Draw(t, "phase"),
-				SystemID: rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "agreed sysid")}
+				SystemID: rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "agreed sysid"),
+			}
 			snap.GroupRevision[id] = rapid.Int64Range(1, 9).Draw(t, "revision")
 		}
 		if rapid.Bool().Draw(t, "granted") {
@@ -233,8 +250,10 @@ func genStatus(t *rapid.T, snap cluster.Snapshot, name string) {
 	}
 	edit(snap, name, func(n *cluster.NodeStatus) {
 		n.Name = name
-		n.State = rapid.SampledFrom([]cluster.NodeState{cluster.NodeAbsent, cluster.NodeCreating, cluster.NodeStopped,
-			cluster.NodeStarting, cluster.NodeRunning, cluster.NodeFailed}).Draw(t, "state")
+		n.State = rapid.SampledFrom([]cluster.NodeState{
+			cluster.NodeAbsent, cluster.NodeCreating, cluster.NodeStopped,
+			cluster.NodeStarting, cluster.NodeRunning, cluster.NodeFailed,
+		}).Draw(t, "state")
 		n.Role = rapid.SampledFrom([]cluster.Role{cluster.Primary, cluster.Standby, cluster.RoleUnknown}).Draw(t, "role")
 		n.Term = rapid.Uint64Range(0, 3).Draw(t, "node term")
 		n.SystemID = rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "sysid")

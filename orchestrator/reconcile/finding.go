@@ -81,8 +81,10 @@ func Worst(findings []Finding) Level {
 // group. It looks at the agreed state only: what is not reported there it cannot see.
 func Check(snap cluster.Snapshot, now time.Time) []Finding {
 	if snap.Spec == nil {
-		return []Finding{{Kind: Metadata, Level: Error, Message: "the cluster has no spec",
-			Remedy: "write one with `orchestrator config generate` and store it with `orchestrator init -f FILE`"}}
+		return []Finding{{
+			Kind: Metadata, Level: Error, Message: "the cluster has no spec",
+			Remedy: "write one with `orchestrator config generate` and store it with `orchestrator init -f FILE`",
+		}}
 	}
 	c := &check{snap: snap, spec: *snap.Spec, now: now}
 	c.spec.Groups = slices.SortedFunc(slices.Values(c.spec.Groups), func(a, b cluster.Group) int { return a.ID - b.ID })
@@ -117,8 +119,10 @@ func ofNode(id int, n cluster.Node) about { return about{group: &id, node: n.Nam
 func ofHost(name string) about { return about{host: name} }
 
 func (c *check) add(kind Kind, level Level, a about, remedy, format string, args ...any) {
-	c.rows = append(c.rows, Finding{Kind: kind, Level: level, Group: a.group, Node: a.node, Host: a.host,
-		Message: fmt.Sprintf(format, args...), Remedy: remedy})
+	c.rows = append(c.rows, Finding{
+		Kind: kind, Level: level, Group: a.group, Node: a.node, Host: a.host,
+		Message: fmt.Sprintf(format, args...), Remedy: remedy,
+	})
 }
 
 // worstSince is the highest level of the rows added since there were n.

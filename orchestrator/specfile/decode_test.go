@@ -47,13 +47,17 @@ router:
 	require.Equal(t, cluster.Spec{
 		Name:  "shop",
 		Hosts: []cluster.Host{{Name: "h1", Address: "10.0.0.1"}},
-		PostgreSQL: cluster.PostgreSQL{Version: 17, HBA: []string{"host all all 10.0.0.0/8 scram-sha-256"},
-			Parameters: map[string]string{"max_connections": "200", "search_path": "0123", "jit": "off", "random_page_cost": "1.10"}},
+		PostgreSQL: cluster.PostgreSQL{
+			Version: 17, HBA: []string{"host all all 10.0.0.0/8 scram-sha-256"},
+			Parameters: map[string]string{"max_connections": "200", "search_path": "0123", "jit": "off", "random_page_cost": "1.10"},
+		},
 		Placement: cluster.Placement{Policy: cluster.Cross, Repfactor: &zero},
 		Groups:    []cluster.Group{{ID: 0, Standbys: &two}},
 		Failover:  cluster.Failover{TTL: cluster.Duration(2500 * time.Millisecond), MaxLagBytes: 2 << 20},
-		Router: cluster.Router{Reads: cluster.Reads{Consistency: cluster.Eventual, MaxLag: cluster.Duration(time.Minute),
-			Overrides: map[string]cluster.ReadOverride{"coordinator-2": {Weight: 50}}}},
+		Router: cluster.Router{Reads: cluster.Reads{
+			Consistency: cluster.Eventual, MaxLag: cluster.Duration(time.Minute),
+			Overrides: map[string]cluster.ReadOverride{"coordinator-2": {Weight: 50}},
+		}},
 	}, s)
 }
 
@@ -87,8 +91,10 @@ func TestWrongFilesAreRefusedWithTheirLine(t *testing.T) {
 		{"word for a number", minimal + "router:\n  max_client_conn: many\n", `c.yaml:9: router.max_client_conn: "many" is not a whole number`},
 		{"octal number", minimal + "router:\n  max_client_conn: 0100\n", `c.yaml:9: router.max_client_conn: "0100" is not a whole number`},
 		{"number that is too large", minimal + "router:\n  max_client_conn: 99999999999999999999\n", `c.yaml:9: router.max_client_conn: "99999999999999999999" is not a whole number`},
-		{"bool that is none", "name: shop\nhosts: [{name: h1, address: h1}]\ngroups:\n  - id: 0\n    nodes: [{host: h1, nofailover: yes}]\n",
-			`c.yaml:5: groups[0].nodes[0].nofailover: "yes" is neither true nor false`},
+		{
+			"bool that is none", "name: shop\nhosts: [{name: h1, address: h1}]\ngroups:\n  - id: 0\n    nodes: [{host: h1, nofailover: yes}]\n",
+			`c.yaml:5: groups[0].nodes[0].nofailover: "yes" is neither true nor false`,
+		},
 		{"duration without unit", minimal + "failover:\n  ttl: 5\n", `c.yaml:9: failover.ttl: "5" is not a duration; write a number and a unit, such as 500ms or 5s`},
 		{"size that is none", minimal + "failover:\n  maximum_lag_on_failover: much\n", `c.yaml:9: failover.maximum_lag_on_failover: "much" is not a size; write a whole number and a unit, such as 64kB or 16MB`},
 		{"key without value", minimal + "failover:\n  ttl:\n", "c.yaml:9: failover.ttl: has no value; remove the line or give one"},
@@ -98,11 +104,15 @@ func TestWrongFilesAreRefusedWithTheirLine(t *testing.T) {
 		{"tag", minimal + "failover:\n  ttl: !!binary NXM=\n", "c.yaml:9: failover.ttl: the tag !!binary is not supported"},
 		{"list as key", minimal + "? [a]\n: b\n", "c.yaml:8: a key must be a single word"},
 		{"what validation finds", minimal + "router:\n  reads:\n    fallback: retry\n", `c.yaml:10: router.reads.fallback: "retry" is not a fallback; use primary, wait or error`},
-		{"what validation finds in a list", strings.Replace(minimal, "10.0.0.1", "10.0.0.1:5", 1),
-			`c.yaml:4: hosts[0].address: "10.0.0.1:5" has a port; give the address alone, ports are counted from base_port`},
+		{
+			"what validation finds in a list", strings.Replace(minimal, "10.0.0.1", "10.0.0.1:5", 1),
+			`c.yaml:4: hosts[0].address: "10.0.0.1:5" has a port; give the address alone, ports are counted from base_port`,
+		},
 		{"what validation misses", "name: shop\nhosts: []\ngroups: [{id: 0, standbys: 0}]\n", "c.yaml:2: hosts: none is listed; the cluster needs at least one"},
-		{"what validation misses altogether", "name: shop\nhosts: [{name: h1, address: h1}]\n",
-			"c.yaml: groups: group 0 (the coordinators) is missing; add {id: 0, standbys: 2}"},
+		{
+			"what validation misses altogether", "name: shop\nhosts: [{name: h1, address: h1}]\n",
+			"c.yaml: groups: group 0 (the coordinators) is missing; add {id: 0, standbys: 2}",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := decode(tc.text)

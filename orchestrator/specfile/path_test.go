@@ -52,8 +52,10 @@ func TestSetThenGet(t *testing.T) {
 
 func TestAnEmptyValueRemovesAKey(t *testing.T) {
 	s := completed(t)
-	for _, path := range []string{"failover.ttl", "postgresql.parameters.work_mem", "postgresql.hba", "router.listen",
-		"router.reads.overrides.coordinator-2.weight", "router.reads.overrides", "placement.repfactor"} {
+	for _, path := range []string{
+		"failover.ttl", "postgresql.parameters.work_mem", "postgresql.hba", "router.listen",
+		"router.reads.overrides.coordinator-2.weight", "router.reads.overrides", "placement.repfactor",
+	} {
 		next := s
 		for _, value := range []string{map[string]string{
 			"failover.ttl": "10s", "postgresql.parameters.work_mem": "1MB", "postgresql.hba": "local all all peer", "router.listen": ":6000",
@@ -100,8 +102,10 @@ func TestWrongSettingsAreRefused(t *testing.T) {
 
 func TestGetOfWhatIsNotThere(t *testing.T) {
 	s := completed(t)
-	for _, path := range []string{"postgresql.parameters.work_mem", "postgresql.hba", "postgresql.parameters", "placement.repfactor",
-		"router.tls_cert", "router.reads.overrides.coordinator-2"} {
+	for _, path := range []string{
+		"postgresql.parameters.work_mem", "postgresql.hba", "postgresql.parameters", "placement.repfactor",
+		"router.tls_cert", "router.reads.overrides.coordinator-2",
+	} {
 		got, err := Get(s, path)
 		require.NoError(t, err, path)
 		require.Empty(t, got, path)

@@ -105,7 +105,8 @@ type sink struct {
 }
 
 func (s *sink) Write(p []byte) (int, error) { s.mu.Lock(); defer s.mu.Unlock(); return s.b.Write(p) }
-func (s *sink) String() string              { s.mu.Lock(); defer s.mu.Unlock(); return s.b.String() }
+
+func (s *sink) String() string { s.mu.Lock(); defer s.mu.Unlock(); return s.b.String() }
 
 func TestLogsAreShownInOrderOfTimeAndFollowedThroughRotation(t *testing.T) {
 	dir := t.TempDir()

@@ -22,9 +22,17 @@ func quoteConninfo(v string) string {
 // without saying so is given up after some 10 s.
 func (s *Server) conninfo(up Upstream) string {
 	parts := []struct{ key, value string }{
-		{"host", up.Address}, {"port", strconv.Itoa(up.Port)}, {"user", up.user()}, {"passfile", s.passfile()},
-		{"application_name", s.cfg.Node}, {"sslmode", "prefer"}, {"connect_timeout", "5"},
-		{"keepalives_idle", "5"}, {"keepalives_interval", "2"}, {"keepalives_count", "3"}, {"tcp_user_timeout", "10000"},
+		{"host", up.Address},
+		{"port", strconv.Itoa(up.Port)},
+		{"user", up.user()},
+		{"passfile", s.passfile()},
+		{"application_name", s.cfg.Node},
+		{"sslmode", "prefer"},
+		{"connect_timeout", "5"},
+		{"keepalives_idle", "5"},
+		{"keepalives_interval", "2"},
+		{"keepalives_count", "3"},
+		{"tcp_user_timeout", "10000"},
 	}
 	var b strings.Builder
 	for i, p := range parts {
