@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -111,7 +112,7 @@ func (c *Client) call(ctx context.Context, req request) (response, error) {
 		return response{}, err
 	}
 	defer conn.Close()
-	if err := checkPeer(conn); err != nil {
+	if err := checkPeer(conn, keeperOf(c.socket)); err != nil {
 		return response{}, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
@@ -131,9 +132,22 @@ func (c *Client) call(ctx context.Context, req request) (response, error) {
 	return response{}, err
 }
 
-// checkPeer makes sure that the other end of a unix socket runs as ourselves or as root: file permissions protect the
-// socket, this protects against a socket that somebody else has put in its place.
-func checkPeer(conn net.Conn) error {
+// keeperOf is whose guard we expect on a socket: our own, or, for root, that of the user to whom the socket's private folder
+// belongs.
+func keeperOf(socket string) int {
+	if os.Geteuid() == 0 {
+		if st, err := os.Stat(filepath.Dir(socket)); err == nil {
+			if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+				return int(sys.Uid)
+			}
+		}
+	}
+	return os.Geteuid()
+}
+
+// checkPeer makes sure that the other end of a unix socket runs as that user, as ourselves or as root: file permissions
+// protect the socket, this protects against a socket that somebody else has put in its place.
+func checkPeer(conn net.Conn, uid int) error {
 	uc, ok := conn.(*net.UnixConn)
 	if !ok {
 		return errors.New("not a unix socket")
@@ -152,8 +166,8 @@ func checkPeer(conn net.Conn) error {
 	if credErr != nil {
 		return fmt.Errorf("read the peer's credentials: %w", credErr)
 	}
-	if cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
-		return fmt.Errorf("the process at the other end (pid %d) runs as uid %d, not as ours", cred.Pid, cred.Uid)
+	if peer := int(cred.Uid); peer != 0 && peer != uid && peer != os.Geteuid() {
+		return fmt.Errorf("the process at the other end (pid %d) runs as uid %d, not as %d", cred.Pid, peer, uid)
 	}
 	return nil
 }

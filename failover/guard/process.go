@@ -270,21 +270,43 @@ func postmasterIn(dataDir string, ps []process) (process, bool) {
 	return postmasterOf(ps)
 }
 
-// KillTree kills a process and everything below it: a guard that does not answer, and its server, wherever that works.
-func KillTree(pid int) error {
-	below, err := descendants(pid)
-	if err != nil {
-		return fmt.Errorf("look for processes below %d: %w", pid, err)
+// KillTree kills everything below a process and then the process: a guard that does not answer, and its server, wherever
+// that works. It returns when all are gone, or with an error when ctx ends.
+func KillTree(ctx context.Context, pid int) error {
+	root, ok := readProcess(pid)
+	if !ok {
+		return nil
 	}
-	for _, p := range below {
-		if !p.zombie() {
-			_ = p.signal(unix.SIGKILL)
+	tick := time.NewTicker(drainEvery)
+	defer tick.Stop()
+	for {
+		below, err := descendants(pid)
+		if err != nil {
+			return fmt.Errorf("look for processes below %d: %w", pid, err)
+		}
+		left := 0
+		for _, p := range below {
+			if !p.zombie() {
+				left++
+				_ = p.signal(unix.SIGKILL)
+			}
+		}
+		now, ok := readProcess(pid)
+		if !ok || now.zombie() || now.start != root.start {
+			return nil
+		}
+		// A guard inherits its server's orphans: it goes when there is none left.
+		if left == 0 {
+			if err := root.signal(unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("kill process %d: %w", pid, err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("process %d and those below it do not end: %w", pid, context.Cause(ctx))
+		case <-tick.C:
 		}
 	}
-	if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("kill process %d: %w", pid, err)
-	}
-	return nil
 }
 
 // postmasterOf picks the process whose parent is not among the others.

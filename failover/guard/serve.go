@@ -78,7 +78,7 @@ func (s *server) accept() {
 }
 
 func (s *server) handle(conn net.Conn) {
-	if checkPeer(conn) != nil {
+	if checkPeer(conn, os.Geteuid()) != nil {
 		return
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(requestTimeout))
