@@ -202,6 +202,30 @@ func TestWhatIsNotWellIsReportedWithItsRemedy(t *testing.T) {
 			"a standby that streams from another node", func(s *cluster.Snapshot) { edit(*s, "c3", func(n *cluster.NodeStatus) { n.Upstream = "c2" }) },
 			[]string{"groups Warning g0 c3 @h3: standby c3 streams from c2 instead of c1"},
 		},
+		{"a standby whose WAL is gone", func(s *cluster.Snapshot) {
+			edit(*s, "w1", func(n *cluster.NodeStatus) { n.LostSlots, n.Retained = []string{"w2"}, map[string]int64{"w2": 0} })
+			edit(*s, "w2", func(n *cluster.NodeStatus) { n.Upstream = "" })
+		}, []string{"groups Error g1 w2 @h3: the WAL that standby w2 needs is gone from the primary w1; it cannot catch up | " +
+			"make it anew: `orchestrator group rm-standby 1 -n w2`, and when it is gone `orchestrator group add-standby 1 -n h3`"}},
+		{"a lost slot of a standby that streams all the same, and one of a standby that is being made", func(s *cluster.Snapshot) {
+			edit(*s, "c1", func(n *cluster.NodeStatus) {
+				n.LostSlots, n.Retained = []string{"c2", "c3"}, map[string]int64{"c2": 5 << 30}
+			})
+			edit(*s, "c3", func(n *cluster.NodeStatus) { n.State = cluster.NodeCreating })
+		}, []string{"groups Warning g0 c3 @h3: node c3 is creating"}},
+		{"much WAL kept for a standby that is not there", func(s *cluster.Snapshot) {
+			delete(s.Agents, "h3")
+			delete(s.Nodes, "w2")
+			edit(*s, "w1", func(n *cluster.NodeStatus) { n.Retained = map[string]int64{"w2": 3 << 29} })
+			edit(*s, "c3", func(n *cluster.NodeStatus) { n.State = cluster.NodeStopped })
+			edit(*s, "c1", func(n *cluster.NodeStatus) { n.Retained = map[string]int64{"c2": 0, "c3": 1 << 30} })
+		}, []string{
+			"agents Error @h3: the agent of host h3 (10.0.0.3) is not running | start `orchestrator agent --name h3` there",
+			"groups Error g0 c3 @h3: node c3 is stopped | see the reason, and `orchestrator logs c3` on its host",
+			"groups Error g1 w2 @h3: nothing is known of node w2: the agent of host h3 is not running | start `orchestrator agent --name h3` there",
+			"groups Warning g1 w2 @h3: the primary w1 keeps 1.5 GB of WAL for standby w2, which does not stream; it fills the primary's disk | " +
+				"bring it back, or remove it with `orchestrator group rm-standby 1 -n w2`",
+		}},
 		{"a standby on another timeline", func(s *cluster.Snapshot) { edit(*s, "c1", func(n *cluster.NodeStatus) { n.Timeline = 2 }) }, []string{
 			"groups Warning g0 c2 @h2: standby c2 is on timeline 1, its primary c1 on 2",
 			"groups Warning g0 c3 @h3: standby c3 is on timeline 1, its primary c1 on 2",

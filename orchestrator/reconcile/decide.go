@@ -26,7 +26,8 @@ func Decide(snap cluster.Snapshot, now time.Time) []Change {
 	var changes []Change
 	for _, g := range snap.Spec.Groups {
 		state, exists := snap.Groups[g.ID]
-		next, message := state, ""
+		next := state
+		var message string
 		switch {
 		case !exists && waitsFor(snap, g) == nil:
 			next = cluster.GroupState{ID: g.ID, Phase: cluster.Initializing, Primary: g.Nodes[0].Name, Term: 1}

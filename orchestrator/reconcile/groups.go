@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ func (c *check) groups() {
 		for _, n := range g.Nodes {
 			c.member(g, st, n)
 		}
+		c.slots(g, st)
 		if c.worstSince(before) == OK {
 			c.add(Groups, OK, ofGroup(g.ID), "", "group %d is OK: %s", g.ID, strength(len(g.Nodes)-1))
 		}
@@ -123,6 +125,8 @@ func (c *check) role(g cluster.Group, st cluster.GroupState, n cluster.Node, sta
 		return // it cannot stream from what is not there
 	}
 	switch {
+	case status.Upstream == "" && slices.Contains(primary.LostSlots, n.Name):
+		return // slots says why
 	case status.Upstream == "":
 		c.add(Groups, Warning, ofNode(g.ID, n), seeLogs(n.Name), "standby %s does not stream from %s", n.Name, st.Primary)
 	case status.Upstream != st.Primary:
@@ -131,6 +135,36 @@ func (c *check) role(g cluster.Group, st cluster.GroupState, n cluster.Node, sta
 		c.add(Groups, Warning, ofNode(g.ID, n), "", "standby %s is on timeline %d, its primary %s on %d", n.Name, status.Timeline, st.Primary, primary.Timeline)
 	default:
 		c.lag(g, n, status, primary)
+	}
+}
+
+// retainedMuch is how much WAL a primary may keep for a node that does not stream before it is worth a warning.
+const retainedMuch = cluster.Bytes(1 << 30)
+
+// slots looks at what the primary keeps for nodes that do not stream: WAL without end, or not enough of it any more.
+func (c *check) slots(g cluster.Group, st cluster.GroupState) {
+	primary, ok := c.snap.Nodes[st.Primary]
+	if !ok || !primary.RunsAs(cluster.Primary) {
+		return
+	}
+	for _, n := range g.Nodes {
+		status := c.snap.Nodes[n.Name]
+		streams := status.State == cluster.NodeRunning && status.Upstream == st.Primary
+		if n.Name == st.Primary || streams || status.State == cluster.NodeCreating {
+			continue
+		}
+		remove := fmt.Sprintf("`orchestrator group rm-standby %d -n %s`", g.ID, n.Name)
+		if slices.Contains(primary.LostSlots, n.Name) {
+			c.add(Groups, Error, ofNode(g.ID, n),
+				fmt.Sprintf("make it anew: %s, and when it is gone `orchestrator group add-standby %d -n %s`", remove, g.ID, n.Host),
+				"the WAL that standby %s needs is gone from the primary %s; it cannot catch up", n.Name, st.Primary)
+			continue
+		}
+		if kept := cluster.Bytes(primary.Retained[n.Name]); kept > retainedMuch {
+			c.add(Groups, Warning, ofNode(g.ID, n), fmt.Sprintf("bring it back, or remove it with %s", remove),
+				"the primary %s keeps %.1f GB of WAL for standby %s, which does not stream; it fills the primary's disk",
+				st.Primary, float64(kept)/(1<<30), n.Name)
+		}
 	}
 }
 

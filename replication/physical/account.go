@@ -32,7 +32,7 @@ func LookupAccount(osUser string, euid int) (Account, error) {
 	if euid != 0 {
 		me, err := user.LookupId(strconv.Itoa(euid))
 		if err != nil { // no passwd entry, as in some containers: the numbers do
-			return Account{Name: strconv.Itoa(euid), UID: uint32(euid), GID: uint32(os.Getegid()), Home: os.Getenv("HOME")}, nil
+			return Account{Name: strconv.Itoa(euid), UID: uint32(euid), GID: uint32(os.Getegid()), Home: os.Getenv("HOME")}, nil //nolint:nilerr // as said above
 		}
 		if osUser != "" && osUser != me.Username {
 			return Account{}, fmt.Errorf("servers cannot run as OS user %q: this process runs as %q and only root can switch; start it as root or as %q", osUser, me.Username, osUser)

@@ -64,7 +64,7 @@ func CheckParameters(ctx context.Context, bin Binaries, account Account, params 
 // settings of ours that it complains about.
 func tryParameters(ctx context.Context, bin Binaries, account Account, dir string, all map[string]string) (map[string]string, error) {
 	conf := filepath.Join(dir, "postgresql.conf")
-	if _, err := replaceFile(conf, confFile("scratch", all), 0o600, &account); err != nil {
+	if _, err := replaceFile(conf, confFile("scratch", all), &account); err != nil {
 		return nil, err
 	}
 	var said []string

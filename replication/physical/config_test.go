@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
 	"github.com/multicoord/multicoord/failover/guard"
@@ -200,7 +201,7 @@ func TestPostgreSQLReadsWhatWeQuote(t *testing.T) {
 	dir := filepath.Join(l.dir, "conf")
 	require.NoError(t, os.Mkdir(dir, 0o700))
 	require.NoError(t, l.account.chown(dir))
-	_, err := replaceFile(filepath.Join(dir, "postgresql.conf"), confFile("x", params), 0o600, &l.account)
+	_, err := replaceFile(filepath.Join(dir, "postgresql.conf"), confFile("x", params), &l.account)
 	require.NoError(t, err)
 	for name, value := range params {
 		out, err := command{account: l.account, argv: []string{l.bin.program("postgres"), "-D", dir, "-C", name}}.run(l.ctx())
@@ -232,6 +233,57 @@ func TestNoManagedSettingReachesTheFile(t *testing.T) {
 		}
 		require.False(t, cluster.ManagedParameter(name), name)
 	}
+}
+
+func TestAPrimaryHasASlotAndASenderForEachStandby(t *testing.T) {
+	s := New(Config{Dir: "/x", Node: "a-1", Address: "127.0.0.1", Port: 5432})
+	for standbys, want := range map[int]string{0: "20", 10: "20", 11: "21", 31: "41"} {
+		all, err := s.fileSettings(Settings{Role: cluster.Primary, Standbys: standbys}, nil)
+		require.NoError(t, err)
+		require.Equal(t, []string{want, want}, []string{all["max_wal_senders"], all["max_replication_slots"]}, standbys)
+	}
+	all, err := s.fileSettings(Settings{Role: cluster.Primary, Standbys: 31, Parameters: map[string]string{"Max_WAL_Senders": "33"}}, nil)
+	require.NoError(t, err)
+	require.Equal(t, "33", all["max_wal_senders"], "the spec's goes before")
+}
+
+func TestRunFoldersAreFoundByWhoeverLooksForThem(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root looks after other users' nodes")
+	}
+	dir := filepath.Join(t.TempDir(), strings.Repeat("long-", 20), "a-1")
+	require.NoError(t, os.MkdirAll(dir, 0o700))
+	require.Equal(t, "/run/multicoord", runDirOf(dir).base, "nobody's yet: ours")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, markerFile), []byte("{}"), 0o600))
+	ours := runDirOf(dir)
+	require.Equal(t, "/run/multicoord", ours.base)
+	require.NoError(t, os.Chown(dir, 12345, 12345))
+	require.Equal(t, ours, runDirOf(dir), "a folder that an administrator has made is no node's keeper")
+	require.NoError(t, os.Chown(filepath.Join(dir, markerFile), 12345, 12345))
+	theirs := runDirOf(dir)
+	require.Equal(t, "/tmp/multicoord-12345", theirs.base)
+	require.Equal(t, filepath.Base(ours.dir), filepath.Base(theirs.dir))
+	theirs.base, theirs.dir = filepath.Join(t.TempDir(), "base"), filepath.Join(t.TempDir(), "dir")
+	require.NoError(t, theirs.make(Account{}), "root makes folders for their keeper")
+	for _, d := range []string{theirs.base, theirs.dir} {
+		var st unix.Stat_t
+		require.NoError(t, unix.Stat(d, &st))
+		require.Equal(t, uint32(12345), st.Uid)
+	}
+}
+
+func TestAMarkerTellsItsHostUnlessItIsOld(t *testing.T) {
+	cfg := Config{Dir: filepath.Join(t.TempDir(), "a-1"), ClusterID: clusterID, ClusterName: "test", Node: "a-1", Group: 2, Host: "h1"}
+	require.NoError(t, New(cfg).claim())
+	p, err := PlaceOf(cfg.Dir)
+	require.NoError(t, err)
+	require.Equal(t, Place{ClusterID: clusterID, Cluster: "test", Node: "a-1", Group: 2, Host: "h1"}, p)
+	old := `{"cluster_id": "` + clusterID + `", "cluster": "test", "node": "a-1", "group": 2}`
+	require.NoError(t, os.WriteFile(filepath.Join(cfg.Dir, markerFile), []byte(old), 0o600))
+	p, err = PlaceOf(cfg.Dir)
+	require.NoError(t, err)
+	require.Empty(t, p.Host)
+	require.NoError(t, New(cfg).checkOurs(), "and is still ours")
 }
 
 func TestAStandbysSettingsAreNeverBelowItsFloor(t *testing.T) {

@@ -54,7 +54,7 @@ func (s *Server) Configure(ctx context.Context, set Settings) (changed bool, err
 		{"pg_hba.conf", hbaFile(s.cfg.Node, set.HBA)},
 		{"pg_ident.conf", []byte(generated + ". Do not edit: it is written anew.\n")},
 	} {
-		c, err := replaceFile(filepath.Join(s.DataDir(), f.name), f.content, 0o600, &s.cfg.Account)
+		c, err := replaceFile(filepath.Join(s.DataDir(), f.name), f.content, &s.cfg.Account)
 		if err != nil {
 			return changed, s.errorf("configure: write %s: %w", f.name, err)
 		}
@@ -64,7 +64,7 @@ func (s *Server) Configure(ctx context.Context, set Settings) (changed bool, err
 		s.cfg.Log.Warn("old log files stay", "node", s.cfg.Node, "err", err)
 	}
 	if set.standbyRole() && s.stopped(ctx) == nil {
-		c, err := replaceFile(filepath.Join(s.DataDir(), standbySignal), nil, 0o600, &s.cfg.Account)
+		c, err := replaceFile(filepath.Join(s.DataDir(), standbySignal), nil, &s.cfg.Account)
 		if err != nil {
 			return changed, s.errorf("configure: write %s: %w", standbySignal, err)
 		}
@@ -89,7 +89,7 @@ func (s *Server) cleanAuto() error {
 	if len(dropped) == 0 {
 		return nil
 	}
-	if _, err := replaceFile(path, []byte(kept), 0o600, &s.cfg.Account); err != nil {
+	if _, err := replaceFile(path, []byte(kept), &s.cfg.Account); err != nil {
 		return s.errorf("clean postgresql.auto.conf: %w", err)
 	}
 	s.cfg.Log.Warn("settings made with ALTER SYSTEM were dropped; use `orchestrator config set`", "node", s.cfg.Node, "settings", dropped)

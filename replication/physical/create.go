@@ -23,7 +23,7 @@ func (s *Server) InitDB(ctx context.Context, superPassword string) error {
 	return s.create(ctx, "initdb", func(lock *os.File) error {
 		// The password goes in by a file: the file is removed even if we are killed, by the next run.
 		pw := s.path("pwfile")
-		if _, err := replaceFile(pw, []byte(superPassword+"\n"), 0o600, &s.cfg.Account); err != nil {
+		if _, err := replaceFile(pw, []byte(superPassword+"\n"), &s.cfg.Account); err != nil {
 			return fmt.Errorf("write the password file: %w", err)
 		}
 		defer os.Remove(pw)
@@ -78,10 +78,10 @@ func (s *Server) BaseBackup(ctx context.Context, up Upstream, progress func(done
 			return fmt.Errorf("from %s:%d: %w", up.Address, up.Port, err)
 		}
 		// Settings that somebody made on the upstream with ALTER SYSTEM are the upstream's.
-		if _, err := replaceFile(filepath.Join(s.partial(), "postgresql.auto.conf"), nil, 0o600, &s.cfg.Account); err != nil {
+		if _, err := replaceFile(filepath.Join(s.partial(), "postgresql.auto.conf"), nil, &s.cfg.Account); err != nil {
 			return err
 		}
-		_, err = replaceFile(filepath.Join(s.partial(), standbySignal), nil, 0o600, &s.cfg.Account)
+		_, err = replaceFile(filepath.Join(s.partial(), standbySignal), nil, &s.cfg.Account)
 		return err
 	})
 }

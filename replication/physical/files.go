@@ -19,11 +19,14 @@ const standbySignal = "standby.signal"
 
 func trimSpace(b []byte) []byte { return bytes.TrimSpace(b) }
 
-// replaceFile makes a file with that content and mode, atomically and durably, unless it already is so. The file belongs to
+// privateMode is that of the files that replaceFile makes.
+const privateMode = 0o600
+
+// replaceFile makes a private file with that content, atomically and durably, unless it already is so. The file belongs to
 // owner if that is not nil. The folder may belong to the account: the new file is made under a name that nobody can have
 // guessed, and no link is followed.
-func replaceFile(path string, content []byte, mode os.FileMode, owner *Account) (changed bool, err error) {
-	if same(path, content, mode, owner) {
+func replaceFile(path string, content []byte, owner *Account) (changed bool, err error) {
+	if same(path, content, owner) {
 		return false, nil
 	}
 	if err := sweepTemporary(path); err != nil {
@@ -34,13 +37,13 @@ func replaceFile(path string, content []byte, mode os.FileMode, owner *Account) 
 		return false, err
 	}
 	tmp := path + "." + hex.EncodeToString(salt[:]) + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, mode)
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, privateMode)
 	if err != nil {
 		return false, err
 	}
 	defer os.Remove(tmp) // after the rename there is nothing to remove
 	defer f.Close()
-	if err := f.Chmod(mode); err != nil {
+	if err := f.Chmod(privateMode); err != nil {
 		return false, err
 	}
 	if owner != nil && owner.Switch {
@@ -82,9 +85,9 @@ func sweepTemporary(path string) error {
 	return nil
 }
 
-func same(path string, content []byte, mode os.FileMode, owner *Account) bool {
+func same(path string, content []byte, owner *Account) bool {
 	st, err := os.Lstat(path)
-	if err != nil || !st.Mode().IsRegular() || st.Mode().Perm() != mode || st.Size() != int64(len(content)) {
+	if err != nil || !st.Mode().IsRegular() || st.Mode().Perm() != privateMode || st.Size() != int64(len(content)) {
 		return false
 	}
 	if owner != nil && !owns(st, *owner) {
@@ -92,17 +95,6 @@ func same(path string, content []byte, mode os.FileMode, owner *Account) bool {
 	}
 	have, err := os.ReadFile(path)
 	return err == nil && bytes.Equal(have, content)
-}
-
-// removeFile removes a file durably; one that is not there is fine.
-func removeFile(path string) (changed bool, err error) {
-	if err := os.Remove(path); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return false, nil
-		}
-		return false, err
-	}
-	return true, syncDir(filepath.Dir(path))
 }
 
 func syncDir(dir string) error {

@@ -100,7 +100,7 @@ func newLab(t *testing.T) *lab {
 	account, err := LookupAccount("", os.Geteuid())
 	require.NoError(t, err)
 	// Not t.TempDir(): its parent is closed to the account.
-	dir, err := os.MkdirTemp("/tmp", "mcp")
+	dir, err := os.MkdirTemp("/tmp", "mcp") //nolint:usetesting // see above
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o755))
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })

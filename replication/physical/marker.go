@@ -145,7 +145,7 @@ func (s *Server) claim() error {
 	if err != nil {
 		return s.errorf("write its marker: %w", err)
 	}
-	if _, err := replaceFile(s.path(markerFile), append(raw, '\n'), 0o600, nil); err != nil {
+	if _, err := replaceFile(s.path(markerFile), append(raw, '\n'), nil); err != nil {
 		return s.errorf("write its marker: %w", err)
 	}
 	return nil

@@ -46,8 +46,8 @@ type SlotState struct {
 	RetainedBytes int64
 }
 
-// Lost: WAL that the slot's user needs is gone, or its slot was invalidated. Unless it is streaming all the same, it
-// cannot catch up.
+// Lost tells whether WAL that the slot's user needs is gone, or its slot was invalidated. Unless it is streaming all the
+// same, it cannot catch up.
 func (s SlotState) Lost() bool { return s.WALStatus == "lost" }
 
 // SlotStates tells how the physical slots that begin with our prefix stand, in order of their names.

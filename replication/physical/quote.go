@@ -53,7 +53,7 @@ func (s *Server) writePassfile(up Upstream) error {
 	}
 	esc := strings.NewReplacer(`\`, `\\`, `:`, `\:`).Replace
 	line := fmt.Sprintf("%s:%d:*:%s:%s\n", esc(up.Address), up.Port, esc(up.user()), esc(up.Password))
-	_, err := replaceFile(s.passfile(), []byte(line), 0o600, &s.cfg.Account)
+	_, err := replaceFile(s.passfile(), []byte(line), &s.cfg.Account)
 	if err != nil {
 		return fmt.Errorf("write the passfile: %w", err)
 	}

@@ -202,6 +202,58 @@ func TestSlots(t *testing.T) {
 	require.Equal(t, 2, n, "those that are not ours stay")
 }
 
+func TestASlotTellsHowMuchWALItKeepsAndThatItIsLost(t *testing.T) {
+	l := newLab(t)
+	ctx := l.ctx()
+	p := l.primary("a-1")
+	conn := l.connect(p)
+	_, _, err := p.EnsureSlots(ctx, conn, []string{SlotName("a-2"), SlotName("a-3")})
+	require.NoError(t, err)
+	_, err = conn.Exec(ctx, "SELECT pg_create_physical_replication_slot('theirs', true)")
+	require.NoError(t, err)
+	look := func() []SlotState {
+		states, err := p.SlotStates(ctx, conn)
+		require.NoError(t, err)
+		require.Len(t, states, 2)
+		require.Equal(t, "multicoord_a_2", states[0].Name)
+		require.Equal(t, "multicoord_a_3", states[1].Name)
+		return states
+	}
+	const chunk = 1 << 20
+	// Messages of 1 MB each, in WAL only.
+	write := func(chunks int) {
+		_, err := conn.Exec(ctx, "SELECT pg_logical_emit_message(true, 'filler', repeat('x', $1::int)) FROM generate_series(1, $2::int)", chunk, chunks)
+		require.NoError(t, err)
+	}
+	before := look()[0]
+	require.Equal(t, "reserved", before.WALStatus)
+	require.False(t, before.Active)
+	write(2)
+	require.GreaterOrEqual(t, look()[0].RetainedBytes-before.RetainedBytes, int64(2*chunk))
+
+	for _, setting := range []string{"max_slot_wal_keep_size = '1MB'", "wal_keep_size = 0", "max_wal_size = '32MB'"} {
+		_, err = conn.Exec(ctx, "ALTER SYSTEM SET "+setting)
+		require.NoError(t, err)
+	}
+	require.NoError(t, p.Reload(ctx))
+	eventually(t, 10*time.Second, "the new limit holds", func() bool {
+		var is string
+		require.NoError(t, l.connect(p).QueryRow(ctx, "SHOW max_slot_wal_keep_size").Scan(&is))
+		return is == "1MB"
+	})
+	eventually(t, 30*time.Second, "the slots are lost", func() bool {
+		write(20)
+		_, err := conn.Exec(ctx, "CHECKPOINT")
+		require.NoError(t, err)
+		states := look()
+		return states[0].Lost() && states[1].Lost()
+	})
+	require.Zero(t, look()[0].RetainedBytes)
+	names, err := p.Slots(ctx, conn)
+	require.NoError(t, err)
+	require.Equal(t, []string{"multicoord_a_2", "multicoord_a_3"}, names)
+}
+
 func slotsOf(t *testing.T, l *lab, s *Server) []string {
 	t.Helper()
 	o, err := s.Observe(l.ctx(), l.connect(s))
@@ -221,12 +273,12 @@ func TestNothingSecretIsReadableOrListed(t *testing.T) {
 	s := l.standby("a-2", p, nil)
 	for _, srv := range []*Server{p, s} {
 		require.NoError(t, filepath.WalkDir(srv.cfg.Dir, func(path string, d os.DirEntry, err error) error {
-			if err != nil { // the servers are running
-				return nil //nolint:nilerr
+			if err != nil { // the servers are running, and remove files
+				return nil //nolint:nilerr // what is gone by now cannot be read by anybody
 			}
 			info, err := d.Info()
 			if err != nil {
-				return nil //nolint:nilerr
+				return nil //nolint:nilerr // what is gone by now cannot be read by anybody
 			}
 			switch {
 			case path == srv.cfg.Dir, path == srv.run.dir:
