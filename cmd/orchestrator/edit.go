@@ -77,6 +77,9 @@ func (h *handle) tryEdit(ctx context.Context, dryRun bool, next func(cluster.Sna
 		return edited{}, err
 	}
 	tx := store.Tx{If: []store.Compare{state.SpecUnchanged(h.Snapshot.SpecRevision)}, Put: []store.Put{put}}
+	for _, id := range shrunk(before, after) { // the leader may be choosing the primary just now
+		tx.If = append(tx.If, state.GroupUnchanged(id, h.Snapshot.GroupRevision[id]))
+	}
 	e.Revision, err = h.Store.Commit(ctx, tx)
 	if errors.Is(err, store.ErrUnavailable) {
 		return edited{}, fmt.Errorf("store the spec: %w; whether it was stored is not known: look with `orchestrator config show`", err)
@@ -86,6 +89,20 @@ func (h *handle) tryEdit(ctx context.Context, dryRun bool, next func(cluster.Sna
 	}
 	e.Stored = true
 	return e, nil
+}
+
+// shrunk lists the groups that lose a node.
+func shrunk(before, after cluster.Spec) []int {
+	var ids []int
+	for _, g := range before.Groups {
+		for _, n := range g.Nodes {
+			if _, in, ok := after.NodeOf(n.Name); !ok || in.ID != g.ID {
+				ids = append(ids, g.ID)
+				break
+			}
+		}
+	}
+	return ids
 }
 
 // diff lists the values that differ, by key. List elements that have a name or id are told by it, so that one

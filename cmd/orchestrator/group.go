@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -156,7 +157,7 @@ func standbyBody(a *app, cmd *cobra.Command, help standbyHelp, groupOf func(args
 				return spec, err
 			}
 			if help.remove {
-				return removeStandbys(spec, group, names, snap.Groups[group].Primary)
+				return removeStandbys(spec, snap.Groups[group], group, names)
 			}
 			return addStandbys(spec, group, names)
 		})
@@ -177,9 +178,13 @@ func addStandbys(spec cluster.Spec, group int, hosts []string) (cluster.Spec, er
 	return spec, nil
 }
 
-func removeStandbys(spec cluster.Spec, group int, which []string, primary string) (cluster.Spec, error) {
+// removeStandbys refuses while the leader has not decided who the group's primary is: it might choose the node that goes.
+func removeStandbys(spec cluster.Spec, st cluster.GroupState, group int, which []string) (cluster.Spec, error) {
+	if st.Phase != cluster.Running || st.Primary == "" {
+		return spec, fmt.Errorf("group %d is still being created; wait until `orchestrator status` shows it", group)
+	}
 	for _, w := range which {
-		next, err := spec.RemoveStandby(group, w, primary)
+		next, err := spec.RemoveStandby(group, w, st.Primary)
 		if err != nil {
 			return spec, err
 		}
