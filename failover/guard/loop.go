@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -168,7 +169,7 @@ func (l *loop) advance() {
 	}
 	if r.signal == unix.SIGKILL {
 		l.killAll()
-	} else if err := unix.Kill(l.child.pid, r.signal); err != nil && err != unix.ESRCH { //nolint:errorlint // an errno
+	} else if err := unix.Kill(l.child.pid, r.signal); err != nil && !errors.Is(err, unix.ESRCH) {
 		l.log.Error("signal the postmaster", "signal", r.signal.String(), "err", err)
 	}
 	l.step.Reset(r.wait)

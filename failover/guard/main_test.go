@@ -76,7 +76,7 @@ type node struct {
 
 func newNode(t *testing.T, mode string, standby bool) *node {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "mcg")
+	dir, err := os.MkdirTemp("/tmp", "mcg") //nolint:usetesting // the path of a socket has to be short
 	require.NoError(t, err)
 	data := filepath.Join(dir, "data")
 	require.NoError(t, os.Mkdir(data, 0o700))

@@ -83,7 +83,7 @@ func (s *server) handle(conn net.Conn) {
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(requestTimeout))
 	c := call{reply: make(chan response, 1)}
-	resp := response{}
+	var resp response
 	if err := readLine(conn, &c.req); err != nil {
 		resp = failure(fmt.Errorf("read the request: %w", err))
 	} else {

@@ -84,7 +84,7 @@ const (
 	StopImmediate StopMode = "immediate"
 )
 
-// ErrRefused: the settings would keep the server from starting.
+// ErrRefused means that the settings would keep the server from starting.
 var ErrRefused = errors.New("PostgreSQL refuses the settings")
 
 // Data is the node's directory.

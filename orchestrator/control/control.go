@@ -54,11 +54,10 @@ func (p *Plane) Decisions() int64 { return p.commits.Load() }
 
 // Run campaigns and leads until ctx ends, and then resigns so that another one takes over at once.
 func (p *Plane) Run(ctx context.Context) error {
-	err := election.Campaign(ctx, p.store, p.id, TTL, p.lead, election.WithLog(p.log))
-	if ctx.Err() != nil {
-		return nil
+	if err := election.Campaign(ctx, p.store, p.id, TTL, p.lead, election.WithLog(p.log)); ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // lead runs while this process leads; ctx ends with the right to act.
