@@ -210,9 +210,5 @@ func socketPath(endpoint string) (string, bool) {
 
 // notRunning says that nothing runs in dir and what to do.
 func (a *app) notRunning(dir string) error {
-	up := "orchestrator up"
-	if a.global.DataDir != "" {
-		up += " --data-dir " + a.global.DataDir
-	}
-	return fmt.Errorf("no cluster is running in %s: start it with `%s`, or say with --etcd where the etcd of a cluster on other hosts is", dir, up)
+	return fmt.Errorf("no cluster is running in %s: start it with `orchestrator up%s`, or say with --etcd where the etcd of a cluster on other hosts is", dir, a.flagsFor(dir))
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+
+	"github.com/multicoord/multicoord/orchestrator/cluster"
+	"github.com/multicoord/multicoord/orchestrator/specfile"
 )
 
 // logFileName is the log of a detached cluster, in its data folder.
@@ -15,7 +19,7 @@ const logFileName = "orchestrator.log"
 
 // upDetached starts this program again in the background, with its log in the data folder, and waits until the cluster
 // is ready, showing the steps. An interrupt stops what was begun.
-func (a *app) upDetached(ctx context.Context, o upOptions, dir string) error {
+func (a *app) upDetached(ctx context.Context, o upOptions, dir string, wanted cluster.Spec, to steps) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program's path: %w", err)
@@ -30,26 +34,28 @@ func (a *app) upDetached(ctx context.Context, o upOptions, dir string) error {
 		return fmt.Errorf("make a pipe: %w", err)
 	}
 	defer r.Close()
-	child := exec.Command(self, a.detachedArgs(o, dir)...)
+	defer w.Close()
+	child := exec.Command(self, a.detachedArgs(o, dir)...) //nolint:noctx // it outlives us, and is told to end by SIGTERM
 	child.Stdout, child.Stderr = logFile, logFile
 	child.ExtraFiles = []*os.File{w} // becomes descriptor 3
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	child.Env = a.environ()
-	if o.file == "-" {
-		child.Stdin = os.Stdin
+	if o.file == "-" { // it was read here
+		var spec bytes.Buffer
+		if err := specfile.Encode(&spec, wanted); err != nil {
+			return fmt.Errorf("hand the spec on: %w", err)
+		}
+		child.Stdin = &spec
 	}
 	if err := child.Start(); err != nil {
-		_ = w.Close()
 		return fmt.Errorf("start the cluster in the background: %w", err)
 	}
-	_ = w.Close()
-	to := shownSteps{a: a, p: a.startProgress()}
+	_ = w.Close() // the child has it now
 	stopped := context.AfterFunc(ctx, func() { _ = child.Process.Signal(syscall.SIGTERM) })
 	err = showPiped(r, to)
-	a.stopProgress(to.p)
 	if !stopped() {
 		_ = child.Wait()
-		return errors.New("interrupted; what was started has been stopped")
+		return interrupted(ctx, false)
 	}
 	if errors.Is(err, errStartEnded) {
 		_ = child.Wait()

@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -34,7 +37,7 @@ With --destroy the data are deleted too, after a question on the terminal, or wi
 		Example: `  orchestrator down
   orchestrator down --destroy --yes`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.down(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.down(cmd, o) },
 	}
 	f := c.Flags()
 	f.BoolVar(&o.destroy, "destroy", false, "delete the cluster's data as well")
@@ -43,25 +46,33 @@ With --destroy the data are deleted too, after a question on the terminal, or wi
 	return c
 }
 
-func (a *app) down(ctx context.Context, o downOptions) error {
+func (a *app) down(cmd *cobra.Command, o downOptions) error {
 	if len(a.global.Etcd) > 0 {
 		return usagef("down stops a cluster that `up` runs on this machine; with --etcd, stop the processes (agent, router, serve) on each host")
 	}
 	if o.yes && !o.destroy {
 		return usagef("--yes goes with --destroy")
 	}
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	dir, err := a.dataDir()
 	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(filepath.Join(dir, "lock")); err != nil {
-		if o.destroy {
-			return fmt.Errorf("there is no cluster in %s", dir)
-		}
+	switch _, err := os.Lstat(filepath.Join(dir, lockFileName)); {
+	case errors.Is(err, fs.ErrNotExist) && o.destroy:
+		return fmt.Errorf("there is no cluster in %s", dir)
+	case errors.Is(err, fs.ErrNotExist):
 		_, err := fmt.Fprintf(a.stdout, "there is no cluster in %s: nothing to stop\n", dir)
 		return err
+	case err != nil:
+		return fmt.Errorf("look into the data folder: %w", err)
+	}
+	if err := checkOwner(dir, a.euid); err != nil {
+		return err
+	}
+	if err := a.agreeWithFolder(dir, cmd.Flags().Changed("cluster")); err != nil {
+		return fmt.Errorf("%w; nothing was stopped", err)
 	}
 	if o.destroy && !o.yes {
 		if err := a.askDestroy(dir); err != nil {
@@ -72,36 +83,91 @@ func (a *app) down(ctx context.Context, o downOptions) error {
 	defer a.stopProgress(p)
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
+	return a.downNow(ctx, dir, o.destroy, p)
+}
+
+func (a *app) downNow(ctx context.Context, dir string, destroyToo bool, p *progress) error {
 	lock, err := stopHolder(ctx, dir, p)
 	if err != nil {
 		return err
 	}
 	defer lock.release()
-	if err := a.stopLeft(ctx, dir, p); err != nil {
+	left, err := a.leftNodes(dir)
+	if err != nil {
 		return err
 	}
-	if !o.destroy {
+	if err := a.stopLeft(ctx, left, p); err != nil {
+		return err
+	}
+	if !destroyToo {
 		return nil
 	}
-	return destroy(dir, p)
+	return destroy(ctx, dir, left, p)
 }
+
+// checkOwner refuses another user's cluster: where its servers' sockets are depends on the user, so we would take running
+// servers for stopped ones.
+func checkOwner(dir string, euid int) error {
+	for _, name := range []string{lockFileName, localFileName, filepath.Base(nodesDir(dir)), etcdFolder} {
+		st, err := os.Lstat(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("look into the data folder: %w", err)
+		}
+		sys, ok := st.Sys().(*syscall.Stat_t)
+		if !ok || int(sys.Uid) == euid {
+			continue
+		}
+		who := fmt.Sprintf("the user with id %d", sys.Uid)
+		if u, err := user.LookupId(strconv.FormatUint(uint64(sys.Uid), 10)); err == nil {
+			who = "user " + u.Username
+		}
+		return fmt.Errorf("the cluster in %s belongs to %s: run this as that user", dir, who)
+	}
+	return nil
+}
+
+// downPurpose is what a `down` says in the lock of the data folder.
+const downPurpose = "down"
+
+// unknownHolder is how long a process that holds the data folder may take to say which one it is.
+const unknownHolder = 2 * time.Second
 
 // stopHolder asks the process that runs the cluster to end, and waits until it has.
 func stopHolder(ctx context.Context, dir string, p *progress) (*dirLock, error) {
-	lock, err := lockDir(dir)
+	lock, err := lockDirFor(dir, downPurpose)
 	held := (*lockedError)(nil)
 	if !errors.As(err, &held) {
 		return lock, err
 	}
-	if held.pid <= 0 {
-		return nil, fmt.Errorf("%w, which cannot be told to stop", err)
+	if held.pid == 0 { // it may be about to say, or to give the folder up
+		short, cancel := context.WithTimeout(ctx, unknownHolder)
+		lock, err = waitKnown(short, dir)
+		cancel()
+		if !errors.As(err, &held) {
+			return lock, err
+		}
+		if held.pid == 0 {
+			return nil, fmt.Errorf("%w, which cannot be found from here (in another container?): end it there", err)
+		}
 	}
-	step := p.Start(fmt.Sprintf("stop the cluster (process %d)", held.pid))
-	if err := syscall.Kill(held.pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
-		step.Fail(err)
-		return nil, fmt.Errorf("stop process %d: %w", held.pid, err)
+	what := "stop the cluster"
+	if held.purpose == downPurpose {
+		what = "wait for another `orchestrator down`"
 	}
-	lock, err = waitLock(ctx, dir)
+	step := p.Start(fmt.Sprintf("%s (process %d)", what, held.pid))
+	if held.purpose != downPurpose {
+		if err := held.endHolder(); err != nil {
+			step.Fail(err)
+			return nil, fmt.Errorf("stop process %d: %w", held.pid, err)
+		}
+	}
+	lock, err = waitLock(ctx, dir, downPurpose)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errors.New("another process has deleted the cluster meanwhile")
+	}
 	if err != nil {
 		step.Fail(err)
 		return nil, err
@@ -110,22 +176,21 @@ func stopHolder(ctx context.Context, dir string, p *progress) (*dirLock, error) 
 	return lock, nil
 }
 
-// stopLeft stops servers that are still running under their guards, after the process that kept them was killed.
-func (a *app) stopLeft(ctx context.Context, dir string, p *progress) error {
-	nodes, err := nodesIn(dir)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, n := range nodes {
-		stopped, err := stopNode(ctx, dir, n, func() *progressStep { return p.Start("stop " + n) })
-		if err != nil {
-			errs = append(errs, fmt.Errorf("node %s: %w", n, err))
-		} else if stopped {
-			a.log.Info("stopped", "node", n)
+// waitKnown tries to take the folder until it succeeds, or until it is known who holds it, or until ctx ends.
+func waitKnown(ctx context.Context, dir string) (*dirLock, error) {
+	t := time.NewTicker(20 * time.Millisecond)
+	defer t.Stop()
+	for {
+		lock, err := lockDirFor(dir, downPurpose)
+		if held := (*lockedError)(nil); !errors.As(err, &held) || held.pid > 0 {
+			return lock, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-t.C:
 		}
 	}
-	return errors.Join(errs...)
 }
 
 // askDestroy asks for the cluster's name. Without a terminal there is nobody to ask.
@@ -140,26 +205,5 @@ func (a *app) askDestroy(dir string) error {
 	if strings.TrimSpace(line) != a.global.Cluster {
 		return errors.New("not confirmed: nothing was stopped or deleted")
 	}
-	return nil
-}
-
-// destroy deletes what the cluster has made in its data folder, and the folder if that leaves it empty.
-func destroy(dir string, p *progress) error {
-	step := p.Start("delete " + dir)
-	var errs []error
-	for _, name := range []string{"nodes", "etcd", logFileName, "client.pgpass", "cluster.key", localFileName, "lock"} {
-		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
-	}
-	if err := errors.Join(errs...); err != nil {
-		step.Fail(err)
-		return fmt.Errorf("delete the data: %w", err)
-	}
-	if left, err := os.ReadDir(dir); err == nil && len(left) == 0 {
-		if err := os.Remove(dir); err != nil {
-			step.Fail(err)
-			return err
-		}
-	}
-	step.Done()
 	return nil
 }

@@ -35,62 +35,93 @@ type localRun struct {
 	secrets secret.Secrets
 }
 
-// runLocal brings the cluster up and runs it until ctx ends; stop makes a second interrupt end the process at once.
-func (a *app) runLocal(ctx context.Context, stop func(), o upOptions, dir string, wanted cluster.Spec, to steps) (err error) {
+// interrupted is the end of a start that a signal has cut short.
+func interrupted(ctx context.Context, detached bool) error {
+	text := "interrupted before the cluster was ready; what was started has been stopped"
+	if detached { // nobody sits at its terminal
+		text += fmt.Sprintf(" (%v; `orchestrator down` ends it that way)", context.Cause(ctx))
+	}
+	return errors.New(text)
+}
+
+// runLocal brings the cluster up and runs it until ctx ends; stop makes a second interrupt end the process at once. That ctx
+// ends is an error before the cluster is ready, and none afterwards.
+func (a *app) runLocal(ctx context.Context, stop func(), o upOptions, dir string, wanted cluster.Spec, to steps) error {
 	r := &localRun{a: a, o: o, dir: dir}
-	defer func() { err = errors.Join(err, r.close()) }()
-	if err := r.begin(ctx, wanted, to); err != nil {
+	ready, err := r.run(ctx, stop, wanted, to)
+	err = errors.Join(err, r.close())
+	switch {
+	case ready || ctx.Err() == nil:
 		return err
+	case err == nil || errors.Is(err, context.Canceled):
+		return interrupted(ctx, o.progressFD > 0)
+	}
+	return fmt.Errorf("%w; and then: %w", interrupted(ctx, o.progressFD > 0), err)
+}
+
+// run tells whether the cluster has become ready, and why it has ended.
+func (r *localRun) run(ctx context.Context, stop func(), wanted cluster.Spec, to steps) (up bool, err error) {
+	if err := r.begin(ctx, wanted, to); err != nil {
+		return false, err
 	}
 	runCtx, end := context.WithCancel(ctx)
 	defer end()
-	m := newProcessMetrics()
-	router, ready, err := a.routerRole(r.store, r.secrets, r.router, m.registry)
+	stages, ready, err := r.stages()
 	if err != nil {
-		return err
-	}
-	roles := []role{{"etcd", r.watchEtcd}, a.controlRole(r.store, m)}
-	for _, h := range r.spec.Hosts {
-		roles = append(roles, a.agentRole(r.store, h.Name, r.servers, false, m))
-	}
-	roles = append(roles, router)
-	if r.metrics != nil {
-		roles = append(roles, a.metricsRole(r.metrics, m.registry, func() error { return errors.Join(m.ready(), ready()) }))
+		return false, err
 	}
 	began := time.Now()
 	ended := make(chan error, 1)
-	go func() { ended <- runRoles(runCtx, a.log, roles...) }()
+	go func() { ended <- runStages(runCtx, r.a.log, stages) }()
 
 	starting, cancel := context.WithCancelCause(runCtx)
 	defer cancel(nil)
 	followed := make(chan error, 1)
 	go func() {
-		followed <- followStart(starting, state.Watch(starting, r.store, a.log), to, began, o.timeout, ready)
+		followed <- followStart(starting, state.Watch(starting, r.store, r.a.log), to, began, r.o.timeout, ready)
 	}()
-	var roleErr error
 	select {
-	case roleErr = <-ended:
+	case roleErr := <-ended:
 		cancel(roleErr)
-		_ = <-followed // it ends with the roles, and they say why
-		return roleErr
+		<-followed // it ends with the roles, and they say why
+		return false, roleErr
 	case err := <-followed:
 		if err == nil {
-			to.Ready(a.readyText(r.spec, dir))
+			up = true
+			to.Ready(r.a.readyText(r.spec, r.dir))
 		} else if runCtx.Err() == nil {
-			a.log.Error("start", "err", err)
+			r.a.log.Error("start", "err", err)
 			if p, ok := to.(*pipedSteps); ok {
 				p.fail(err)
 			}
 		}
 	}
 	select {
-	case roleErr = <-ended:
+	case err = <-ended:
 	case <-ctx.Done():
-		a.log.Info("stopping; interrupt again to leave the servers running and end at once")
+		r.a.log.Info("stopping; interrupt again to leave the servers running and end at once", "cause", context.Cause(ctx))
 		stop() // the default action of the signals is back
-		roleErr = <-ended
+		err = <-ended
 	}
-	return roleErr
+	return up, err
+}
+
+// stages are the parts of the cluster, in the order in which each depends on those before.
+func (r *localRun) stages() (stages [][]role, ready func() error, err error) {
+	m := newProcessMetrics()
+	router, ready, err := r.a.routerRole(r.store, r.secrets, r.router, m.registry)
+	if err != nil {
+		return nil, nil, err
+	}
+	var agents []role // a primary must not outlast its standbys on other hosts for long: they end side by side
+	for _, h := range r.spec.Hosts {
+		agents = append(agents, r.a.agentRole(r.store, h.Name, r.servers, false, m))
+	}
+	stages = [][]role{{{"etcd", r.watchEtcd}}, {r.a.controlRole(r.store, m)}, agents, {router}}
+	if r.metrics != nil {
+		stages = append(stages, []role{r.a.metricsRole(r.metrics, m.registry, func() error { return errors.Join(m.ready(), ready()) })})
+	}
+	return stages, ready, nil
 }
 
 // begin does what must be done before the roles run: look whether all that is needed is there, before anything is
@@ -120,7 +151,10 @@ func (r *localRun) fresh() bool {
 	return errors.Is(err, os.ErrNotExist)
 }
 
-func (r *localRun) etcdDir() string { return filepath.Join(r.dir, "etcd") }
+// etcdFolder is the folder of the embedded etcd in the data folder.
+const etcdFolder = "etcd"
+
+func (r *localRun) etcdDir() string { return filepath.Join(r.dir, etcdFolder) }
 
 // check looks at the machine. What depends on the spec is looked at now if the cluster is new, and once the stored
 // spec is known otherwise.
@@ -206,6 +240,10 @@ func (r *localRun) agree(ctx context.Context, wanted cluster.Spec) error {
 				return err
 			}
 		}
+		// First of all the folder tells whose it is, so that the next `up` goes on with this cluster wherever this one ends.
+		if err := writeLocal(r.dir, localCluster{Cluster: wanted.Name, Etcd: r.etcd.Endpoints()}); err != nil {
+			return err
+		}
 		if err := createCluster(ctx, r.store, wanted, key); err != nil {
 			return err
 		}
@@ -285,14 +323,7 @@ func (a *app) readyText(spec cluster.Spec, dir string) string {
 			workers++
 		}
 	}
-	plain := *a
-	plain.global.DataDir = ""
-	flag := ""
-	if def, err := plain.dataDir(); err != nil || def != dir {
-		flag = " --data-dir " + dir
-	} else if a.global.Cluster != defaultCluster {
-		flag = " --cluster " + a.global.Cluster
-	}
+	flag := a.flagsFor(dir)
 	return fmt.Sprintf(`
 The cluster %q is up: %s, %s.
 
@@ -310,57 +341,26 @@ func counted(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// reportRunning waits until a cluster that another process runs is ready, and says how to use it.
-func (a *app) reportRunning(ctx context.Context, o upOptions, dir string, wanted cluster.Spec) error {
-	to := shownSteps{a: a, p: a.startProgress()}
-	defer a.stopProgress(to.p)
-	h, err := a.awaitLocal(ctx, o.timeout)
-	if err != nil {
-		return err
+// flagsFor are the flags, with a space before them, by which a command finds the cluster of a data folder.
+func (a *app) flagsFor(dir string) string {
+	plain := *a
+	plain.global.DataDir = ""
+	if def, err := plain.dataDir(); err != nil || def != dir {
+		return " --data-dir " + shellQuote(dir)
 	}
-	defer h.Close()
-	if o.file != "" && differ(wanted, *h.Snapshot.Spec) {
-		to.p.Note("The cluster is already running, and its spec is not that of " + o.file + ": change it with `orchestrator config set`.")
+	if a.global.Cluster != defaultCluster {
+		return " --cluster " + a.global.Cluster
 	}
-	watching, cancel := context.WithCancel(ctx)
-	defer cancel()
-	err = followStart(watching, state.Watch(watching, h.Store, a.log), to, time.Time{}, o.timeout, func() error { return answering(ctx, h.Snapshot.Spec.Router.Listen) })
-	if err != nil {
-		return err
-	}
-	to.Ready(a.readyText(*h.Snapshot.Spec, dir))
-	return nil
+	return ""
 }
 
-// awaitLocal opens the cluster of this machine as soon as the process that is starting it has stored its spec.
-func (a *app) awaitLocal(ctx context.Context, within time.Duration) (*handle, error) {
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	t := time.NewTicker(100 * time.Millisecond)
-	defer t.Stop()
-	for {
-		h, err := a.openCluster(ctx)
-		if err == nil && h.Snapshot.Spec != nil {
-			return h, nil
-		}
-		if err == nil {
-			h.Close()
-			err = errors.New("the spec is not stored yet")
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("another process holds the data folder, but no cluster can be reached there: %w", err)
-		case <-t.C:
-		}
+// shellQuote writes a word so that a shell reads it as it is.
+func shellQuote(word string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+,:@%=", r)
 	}
-}
-
-// answering tells whether somebody listens on the router's address.
-func answering(ctx context.Context, addr string) error {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return err
+	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
+		return word
 	}
-	return conn.Close()
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

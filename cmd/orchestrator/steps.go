@@ -13,6 +13,8 @@ import (
 type steps interface {
 	// Begin opens a step.
 	Begin(name string) openStep
+	// Say tells the user something besides.
+	Say(line string)
 	// Ready says that the start is over, with what the user should read.
 	Ready(text string)
 }
@@ -25,13 +27,35 @@ type openStep interface {
 	End(err error)
 }
 
-// shownSteps are shown by a progress.
+// shownSteps are shown by a progress, which begins with the first of them.
 type shownSteps struct {
 	a *app
-	p *progress
+
+	mu sync.Mutex
+	p  *progress // nil before the first step
 }
 
-func (s shownSteps) Begin(name string) openStep { return shownStep{s.p.Start(name)} }
+func (s *shownSteps) progress() *progress {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.p == nil {
+		s.p = s.a.startProgress()
+	}
+	return s.p
+}
+
+// close ends what is shown.
+func (s *shownSteps) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.p != nil {
+		s.a.stopProgress(s.p)
+	}
+}
+
+func (s *shownSteps) Begin(name string) openStep { return shownStep{s.progress().Start(name)} }
+
+func (s *shownSteps) Say(line string) { s.progress().Note(line) }
 
 type shownStep struct{ *progressStep }
 
@@ -44,8 +68,8 @@ func (s shownStep) End(err error) {
 	s.Done()
 }
 
-func (s shownSteps) Ready(text string) {
-	s.a.stopProgress(s.p)
+func (s *shownSteps) Ready(text string) {
+	s.close()
 	_, _ = io.WriteString(s.a.stdout, text)
 }
 
@@ -55,6 +79,7 @@ type stepEvent struct {
 	Begin string  `json:"begin,omitempty"`
 	Note  *string `json:"note,omitempty"`
 	End   bool    `json:"end,omitempty"`
+	Say   string  `json:"say,omitempty"`
 	Ready bool    `json:"ready,omitempty"`
 	Text  string  `json:"text,omitempty"`
 	Err   string  `json:"err,omitempty"`
@@ -88,6 +113,8 @@ func (s *pipedSteps) Begin(name string) openStep {
 	s.send(stepEvent{ID: st.id, Begin: name})
 	return st
 }
+
+func (s *pipedSteps) Say(line string) { s.send(stepEvent{Say: line}) }
 
 type pipedStep struct {
 	s  *pipedSteps
@@ -144,6 +171,8 @@ func showPiped(r io.Reader, to steps) error {
 		case e.Ready:
 			to.Ready(e.Text)
 			return nil
+		case e.Say != "":
+			to.Say(e.Say)
 		case e.Begin != "":
 			open[e.ID] = to.Begin(e.Begin)
 		case open[e.ID] == nil:

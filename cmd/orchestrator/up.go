@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -63,11 +64,19 @@ func newUpCommand(a *app) *cobra.Command {
 func (a *app) up(cmd *cobra.Command, o upOptions) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	wanted, err := a.wantedSpec(cmd, o.file)
-	if err != nil {
-		return err
+	to, piped := a.stepsFor(o)
+	err := a.upWith(ctx, stop, cmd, o, to)
+	if err != nil && piped != nil {
+		piped.fail(err)
 	}
-	dir, err := a.dataDir()
+	if s, ok := to.(*shownSteps); ok {
+		s.close()
+	}
+	return err
+}
+
+func (a *app) upWith(ctx context.Context, stop func(), cmd *cobra.Command, o upOptions, to steps) error {
+	wanted, dir, err := a.wantedSpec(cmd, o.file)
 	if err != nil {
 		return err
 	}
@@ -76,46 +85,64 @@ func (a *app) up(cmd *cobra.Command, o upOptions) error {
 	}
 	lock, err := lockDir(dir)
 	if held := (*lockedError)(nil); errors.As(err, &held) {
-		return a.reportRunning(ctx, o, dir, wanted)
+		lock, err = a.reportRunning(ctx, o, dir, wanted, to)
 	}
-	if err != nil {
+	if lock == nil {
 		return err
 	}
 	if o.detach {
 		lock.release() // the child takes it
-		return a.upDetached(ctx, o, dir)
+		return a.upDetached(ctx, o, dir, wanted, to)
 	}
 	defer lock.release()
-	return a.upHere(ctx, stop, o, dir, wanted)
+	return a.runLocal(ctx, stop, o, dir, wanted, to)
 }
 
-// wantedSpec reads the file, or gives the default spec; completed in either case.
-func (a *app) wantedSpec(cmd *cobra.Command, file string) (cluster.Spec, error) {
+// wantedSpec reads the file, or gives the default spec, completed in either case, and the data folder. The cluster is the
+// one that the folder holds; a different name, given by --cluster or in the file, is an error.
+func (a *app) wantedSpec(cmd *cobra.Command, file string) (cluster.Spec, string, error) {
 	s := cluster.DefaultSpec()
-	s.Name = a.global.Cluster
+	s.Name = ""
 	if file != "" {
 		var err error
 		if s, err = a.readSpec(file); err != nil {
-			return cluster.Spec{}, err
-		}
-		if err := a.agreeOnName(cmd, &s); err != nil {
-			return cluster.Spec{}, err
+			return cluster.Spec{}, "", err
 		}
 	}
-	return s.Complete()
+	named := s.Name != "" || cmd.Flags().Changed("cluster")
+	if err := a.agreeOnName(cmd, &s); err != nil {
+		return cluster.Spec{}, "", err
+	}
+	dir, err := a.dataDir()
+	if err != nil {
+		return cluster.Spec{}, "", err
+	}
+	if err := a.agreeWithFolder(dir, named); err != nil {
+		return cluster.Spec{}, "", err
+	}
+	s.Name = a.global.Cluster
+	s, err = s.Complete()
+	return s, dir, err
 }
 
-// upHere runs the cluster in this process until it is told to end.
-func (a *app) upHere(ctx context.Context, stop func(), o upOptions, dir string, wanted cluster.Spec) error {
-	to, piped := a.stepsFor(o)
-	err := a.runLocal(ctx, stop, o, dir, wanted, to)
-	if err != nil && piped != nil {
-		piped.fail(err)
+// agreeWithFolder makes the cluster that dir holds, if any, the one that is meant. If another one was named, that is an
+// error, for a folder holds one cluster.
+func (a *app) agreeWithFolder(dir string, named bool) error {
+	local, err := readLocal(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("the data folder %s belongs to another user: %w; run this as that user", dir, err)
+	case err != nil:
+		return err
+	case local.Cluster == a.global.Cluster:
+		return nil
+	case named:
+		return fmt.Errorf("%s holds the cluster %q, not %q: check --cluster and --data-dir", dir, local.Cluster, a.global.Cluster)
 	}
-	if s, ok := to.(shownSteps); ok {
-		a.stopProgress(s.p)
-	}
-	return err
+	a.global.Cluster, a.global.DataDir = local.Cluster, dir
+	return nil
 }
 
 // stepsFor shows the steps on this process's terminal, or sends them to the process that waits.
@@ -124,7 +151,7 @@ func (a *app) stepsFor(o upOptions) (steps, *pipedSteps) {
 		p := newPipedSteps(os.NewFile(uintptr(o.progressFD), "progress"))
 		return p, p
 	}
-	return shownSteps{a: a, p: a.startProgress()}, nil
+	return &shownSteps{a: a}, nil
 }
 
 // makeDataDir makes the data folder, or refuses one that holds something else.
@@ -145,7 +172,7 @@ func (a *app) makeDataDir(dir string) error {
 	case len(entries) == 0:
 		return nil
 	}
-	for _, known := range []string{localFileName, "lock", keyFileName, passfileName} {
+	for _, known := range []string{localFileName, lockFileName, keyFileName, passfileName} {
 		if _, err := os.Lstat(filepath.Join(dir, known)); err == nil {
 			return nil
 		}
