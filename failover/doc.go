@@ -54,7 +54,7 @@
 //     standby that meanwhile follows somebody else) closes that gap of some milliseconds. The same holds if the guard and
 //     the server are stopped with SIGSTOP and continued together.
 //   - guard stopped (SIGSTOP) while the agent lives: the agent, which cannot set a deadline any more, kills the server by
-//     itself (replication/physical Server.Kill).
+//     itself (replication/physical Server.Fence), within StopBound.
 //   - a late or repeated message of an older agent: a lower term is refused; within a term a deadline only moves later, and
 //     each one was earned by a renewal that began TTL − margin before it.
 //   - the right was given up (Fence): it cannot be renewed under the same term.

@@ -299,3 +299,24 @@ func TestNothingIsLeftOfAGuardInTheProcessThatStartedIt(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, below)
 }
+
+func TestATreeIsKilledWhollyThoughItsRootIsStopped(t *testing.T) {
+	n := newNode(t, "stubborn", false)
+	n.launch(1, Now().Add(time.Hour))
+	require.NoError(t, unix.Kill(n.pid, unix.SIGSTOP))
+	require.NoError(t, KillTree(n.ctx(), n.pid))
+	require.False(t, n.alive("stubborn"))
+	require.False(t, n.alive("stubborn-child"), "when it returns, not some time after")
+	require.NoError(t, KillTree(n.ctx(), n.pid), "what is gone is no error")
+}
+
+func TestRootExpectsTheGuardOfTheSocketsKeeper(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root talks to other users' guards")
+	}
+	dir := t.TempDir()
+	require.Equal(t, 0, keeperOf(dir+"/guard.sock"))
+	require.NoError(t, os.Chown(dir, 12345, 12345))
+	require.Equal(t, 12345, keeperOf(dir+"/guard.sock"))
+	require.Equal(t, 0, keeperOf(dir+"/missing/guard.sock"))
+}
