@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -10,24 +11,34 @@ import (
 var (
 	hbaTypes = []string{"local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"}
 	// hbaMethods are those that PostgreSQL can have on Linux.
-	hbaMethods = []string{"reject", "scram-sha-256", "md5", "password", "gss", "ident", "peer", "ldap", "radius", "cert", "pam"}
+	hbaMethods = []string{"reject", "scram-sha-256", "md5", "password", "gss", "ident", "peer", "ldap", "radius", "cert", "pam", "oauth"}
 	// hbaOptions are the options with the methods that take them (parse_hba_auth_opt); nil for any method.
 	hbaOptions = map[string][]string{
-		"map": {"ident", "peer", "gss", "cert"}, "clientcert": nil, "clientname": nil, "pamservice": {"pam"}, "pam_use_hostname": {"pam"},
+		"map": {"ident", "peer", "gss", "cert", "oauth"}, "clientcert": nil, "clientname": nil, "pamservice": {"pam"}, "pam_use_hostname": {"pam"},
 		"krb_realm": {"gss"}, "include_realm": {"gss"}, "ldapurl": {"ldap"}, "ldaptls": {"ldap"}, "ldapscheme": {"ldap"},
 		"ldapserver": {"ldap"}, "ldapport": {"ldap"}, "ldapbinddn": {"ldap"}, "ldapbindpasswd": {"ldap"}, "ldapsearchattribute": {"ldap"},
 		"ldapsearchfilter": {"ldap"}, "ldapbasedn": {"ldap"}, "ldapprefix": {"ldap"}, "ldapsuffix": {"ldap"},
+		"issuer": {"oauth"}, "scope": {"oauth"}, "validator": {"oauth"}, "delegate_ident_mapping": {"oauth"},
 		"radiusservers": {"radius"}, "radiusports": {"radius"}, "radiussecrets": {"radius"}, "radiusidentifiers": {"radius"},
 	}
 )
 
-// hbaProblem says what is wrong with a line of pg_hba.conf, or nothing. A server refuses a file with a wrong line as
-// a whole, so all that can be known without a server is checked (parse_hba_line, src/backend/libpq/hba.c).
-func hbaProblem(line string) string {
+// CheckHBALine tells what is wrong with a line of pg_hba.conf for servers with this version (0: not known yet) and these
+// parameters; p's own lines are not looked at. Refused is what PostgreSQL 15 to 18 would not load, since a server refuses
+// a file with a wrong line as a whole (parse_hba_line, src/backend/libpq/hba.c); what reads other files; what lets somebody
+// in without a proof; and what sends a password in plain text.
+func CheckHBALine(line string, p PostgreSQL) error {
+	if msg := hbaProblem(line, p); msg != "" {
+		return errors.New(msg)
+	}
+	return nil
+}
+
+func hbaProblem(line string, p PostgreSQL) string {
 	if hasControl(strings.ReplaceAll(line, "\t", " ")) {
 		return "has a line break or a control character; write one entry per line"
 	}
-	if strings.HasSuffix(line, `\`) {
+	if strings.HasSuffix(strings.TrimRight(line, " \t"), `\`) {
 		return "ends with a backslash, which would join it with the line after it"
 	}
 	fields, ok := hbaFields(line)
@@ -63,18 +74,20 @@ func hbaProblem(line string) string {
 			return fmt.Sprintf("%s reads a file on each host; list the names here", list)
 		}
 	}
-	if msg := hbaMethodProblem(fields[0], rest[0]); msg != "" {
+	if msg := hbaMethodProblem(fields[0], rest[0], p.Version); msg != "" {
 		return msg
 	}
-	return hbaOptionsProblem(fields[0], rest[0], rest[1:])
+	return hbaOptionsProblem(fields[0], rest[0], rest[1:], p)
 }
 
-func hbaMethodProblem(kind, method string) string {
+func hbaMethodProblem(kind, method string, version int) string {
 	switch {
 	case method == "trust":
 		return "the method trust lets anybody in without a password; use scram-sha-256"
 	case !slices.Contains(hbaMethods, method):
 		return fmt.Sprintf("%q is not an authentication method; use scram-sha-256", method)
+	case method == "oauth" && version > 0 && version < 18:
+		return fmt.Sprintf("the method oauth needs PostgreSQL 18, not %d; use scram-sha-256", version)
 	case method == "password" && kind != "hostssl":
 		return "the method password sends passwords in plain text; use scram-sha-256"
 	case method == "peer" && kind != "local":
@@ -87,7 +100,7 @@ func hbaMethodProblem(kind, method string) string {
 	return ""
 }
 
-func hbaOptionsProblem(kind, method string, options []string) string {
+func hbaOptionsProblem(kind, method string, options []string, p PostgreSQL) string {
 	given := map[string]string{}
 	for _, o := range options {
 		name, value, ok := strings.Cut(o, "=")
@@ -114,6 +127,33 @@ func hbaOptionsProblem(kind, method string, options []string) string {
 		return "the method ldap needs one of the options ldapurl, ldapbasedn, ldapprefix and ldapsuffix"
 	case method == "radius" && (lacks("radiusservers") || lacks("radiussecrets")):
 		return "the method radius needs the options radiusservers and radiussecrets"
+	case method == "oauth":
+		return hbaOAuthProblem(given, p)
+	}
+	return ""
+}
+
+// hbaOAuthProblem follows the end of parse_hba_line, and check_oauth_validator (src/backend/libpq/auth-oauth.c).
+func hbaOAuthProblem(given map[string]string, p PostgreSQL) string {
+	const parameter = "oauth_validator_libraries"
+	var libraries []string
+	for name, value := range p.Parameters {
+		if strings.EqualFold(name, parameter) {
+			libraries = strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' || r == '"' })
+		}
+	}
+	validator, named := given["validator"]
+	switch {
+	case given["issuer"] == "" || given["scope"] == "":
+		return "the method oauth needs the options issuer and scope"
+	case len(libraries) == 0:
+		return fmt.Sprintf("the method oauth needs the parameter %s", parameter)
+	case !named && len(libraries) > 1:
+		return fmt.Sprintf("the method oauth needs the option validator, since %s has more than one", parameter)
+	case named && !slices.Contains(libraries, validator):
+		return fmt.Sprintf("validator=%s is not one of %s", validator, parameter)
+	case given["map"] != "" && given["delegate_ident_mapping"] == "1":
+		return "the options map and delegate_ident_mapping exclude each other"
 	}
 	return ""
 }

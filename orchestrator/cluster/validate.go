@@ -135,8 +135,8 @@ func (c *checker) postgresql() {
 		seen[strings.ToLower(name)] = name
 	}
 	for i, line := range p.HBA {
-		if msg := hbaProblem(line); msg != "" {
-			c.add(fmt.Sprintf("postgresql.hba[%d]", i), "%s", msg)
+		if err := CheckHBALine(line, p); err != nil {
+			c.add(fmt.Sprintf("postgresql.hba[%d]", i), "%v", err)
 		}
 	}
 }

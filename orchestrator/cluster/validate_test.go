@@ -413,51 +413,6 @@ func TestValidSpecs(t *testing.T) {
 	require.NoError(t, fourCrossed().Validate())
 }
 
-func TestHBALines(t *testing.T) {
-	for line, want := range map[string]string{
-		"host all all 10.0.0.0/8 scram-sha-256":                                 "",
-		"local all all peer map=ops":                                            "",
-		`hostssl "my db", "other" all .example.com cert clientcert=verify-full`: "",
-		"host all all samenet md5":                                              "",
-		"host all all 10.0.0.1 255.255.255.255 scram-sha-256 # the app":         "",
-		"host replication all ::1/128 reject":                                   "",
-		"":                                                                      "is empty; remove it",
-		"# host all all all trust":                                              "is empty; remove it",
-		"hosts all all all md5":                                                 `begins with "hosts"; use one of local, host, hostssl, hostnossl, hostgssenc, hostnogssenc`,
-		"include other.conf":                                                    `begins with "include"; use one of local, host, hostssl, hostnossl, hostgssenc, hostnogssenc`,
-		"host all all 10.0.0.0/33 md5":                                          `the address "10.0.0.0/33" is not of the form ADDRESS/BITS`,
-		"host all all 10.0.0.1 md5":                                             "the address 10.0.0.1 has no mask; write 10.0.0.1/32 for this address alone",
-		"host all all a_b! md5":                                                 `"a_b!" is not an address`,
-		"host all all all scram":                                                `"scram" is not an authentication method; use scram-sha-256`,
-		"local all all trust":                                                   "the method trust lets anybody in without a password; use scram-sha-256",
-		"local all all":                                                         "is incomplete; write TYPE DATABASE USER ADDRESS METHOD (no ADDRESS for local)",
-		"host all":                                                              "is incomplete; write TYPE DATABASE USER ADDRESS METHOD (no ADDRESS for local)",
-		"host all all":                                                          "is incomplete; write TYPE DATABASE USER ADDRESS METHOD (no ADDRESS for local)",
-		"host all all all password":                                             "the method password sends passwords in plain text; use scram-sha-256",
-		"host all all all peer":                                                 "the method peer works for local lines only",
-		"host all all all cert":                                                 "the method cert works for hostssl lines only",
-		"host all all all ldap ldapserver=x ldapbasedn=y":                       "",
-		"host all all all radius radiusservers=x radiussecrets=y":               "",
-		"hostssl all all all md5 clientcert=verify-ca":                          "",
-		"host all all ::1 255.0.0.0 md5":                                        "the mask 255.0.0.0 does not fit the address ::1",
-		"host all a,@names all md5":                                             "a,@names reads a file on each host; list the names here",
-		"host all all all bsd":                                                  `"bsd" is not an authentication method; use scram-sha-256`,
-		"local all all gss":                                                     "the method gss does not work for local lines",
-		"host all all all md5 foo=bar":                                          `"foo" is not an option`,
-		"host all all all md5 map=x":                                            "the option map is for the method ident, peer, gss, cert only",
-		"host all all all md5 clientcert=verify-ca":                             "the option clientcert works for hostssl lines only",
-		"hostssl all all all cert clientcert=verify-ca":                         "clientcert=verify-ca is not possible; use clientcert=verify-full",
-		"hostssl all all all md5 clientcert=1":                                  "clientcert=1 is not possible; use clientcert=verify-full",
-		"host all all all ldap ldapserver=x":                                    "the method ldap needs one of the options ldapurl, ldapbasedn, ldapprefix and ldapsuffix",
-		"host all all all radius radiusservers=x":                               "the method radius needs the options radiusservers and radiussecrets",
-		"host all all all ldap ldapserver":                                      `the option "ldapserver" is not of the form NAME=VALUE`,
-		"host all \"all all md5":                                                "has a quote that is not closed",
-		"host all all all md5\nhost all all all trust":                          "has a line break or a control character; write one entry per line",
-	} {
-		require.Equal(t, want, hbaProblem(line), "%q", line)
-	}
-}
-
 func TestManagedParametersAreMatchedWithoutCase(t *testing.T) {
 	require.True(t, ManagedParameter("Primary_ConnInfo"))
 	require.True(t, ManagedParameter("synchronous_standby_names"))

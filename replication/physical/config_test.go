@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
@@ -155,44 +156,41 @@ func TestBadParametersAreNamedBeforeAnythingIsTouched(t *testing.T) {
 	require.Empty(t, left)
 }
 
-func TestHBALines(t *testing.T) {
-	for line, want := range map[string]string{
-		"host all all 10.0.0.0/8 scram-sha-256":               "",
-		"host all all 10.0.0.0 255.0.0.0 scram-sha-256":       "",
-		"hostssl all all samenet cert clientcert=verify-full": "",
-		"local all trust peer":                                "",
-		`host "trust" "my user" all reject # no, trust`:       "",
-		"host a, b all ::1/128 ldap ldapserver=x":             "",
-		"":                                                "",
-		"# host all all all trust":                        "",
-		"host all all 10.0.0.0/8 trust":                   "trust lets anybody in",
-		"host all all 10.0.0.0/8 TRUST":                   "trust lets anybody in",
-		`host all all 10.0.0.0/8 "trust"`:                 "trust lets anybody in",
-		"host all all 10.0.0.0 255.0.0.0 trust":           "trust lets anybody in",
-		"host all all ::1 ffff:: trust":                   "trust lets anybody in",
-		"local all all trust":                             "trust lets anybody in",
-		"local all , all trust":                           "trust lets anybody in",
-		"host a, b all ::1/128 trust":                     "trust lets anybody in",
-		"host all all":                                    "too few fields",
-		"include other.conf":                              `begins with "include"`,
-		"@other.conf":                                     `begins with "@other.conf"`,
-		"host all all all nonsense":                       "is not an authentication method",
-		"host all all all reject\nhost all all all trust": "more than one line",
-		`host "all all all reject`:                        "quotation mark",
-		"host all all 10.0.0.0/8 scram-sha-256 trust=1":   "",
-		"host all all fe80::1/64 reject fe80::":           "",
-		"host all all all trust # scram-sha-256":          "trust lets anybody in",
-		"host all all 10.0.0.0/8 \\\nscram-sha-256":       "more than one line",
-		"host all all 10.0.0.0/8 scram-sha-256 \\":        "backslash",
-	} {
-		err := CheckHBA([]string{line})
-		if want == "" {
-			require.NoError(t, err, line)
-		} else {
-			require.ErrorContains(t, err, want, line)
-		}
+func TestHBALinesThatAreAcceptedLoad(t *testing.T) {
+	l := newLab(t)
+	ctx := l.ctx()
+	p := l.primary("a-1")
+	set := Settings{Role: cluster.Primary, Parameters: fast(), HBA: []string{
+		"host all all 10.0.0.0/8 scram-sha-256",
+		"host all all 10.0.0.0 255.0.0.0 md5 # the app",
+		"hostssl all all samenet cert clientcert=verify-full",
+		"hostssl all all all password clientcert=verify-ca",
+		"local all trust peer map=ops",
+		"local all , all reject",
+		`host "trust" "my user" all reject # no, trust`,
+		`hostssl "my ""db""", "other" all .example.com cert`,
+		"host a, b all ::1/128 ldap ldapserver=x ldapbasedn=y",
+		"host all all all radius radiusservers=x radiussecrets=y",
+		"hostgssenc all all all gss include_realm=0 krb_realm=X",
+		"host all all all pam pamservice=x pam_use_hostname=1",
+	}}
+	_, err := p.Configure(ctx, set)
+	require.NoError(t, err)
+	// That hostssl cannot match without SSL is only logged.
+	rows, err := l.connect(p).Query(ctx, "SELECT line_number || ': ' || error FROM pg_hba_file_rules WHERE error NOT LIKE '%SSL is disabled'")
+	require.NoError(t, err)
+	refused, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	require.Empty(t, refused)
+
+	set.HBA = []string{"local all all peer", "host all all all trust"}
+	_, err = p.Configure(ctx, set)
+	require.ErrorContains(t, err, `hba[1] "host all all all trust": the method trust`)
+	if p.cfg.Bin.Major < 18 {
+		set.HBA = []string{"host all all all oauth issuer=x scope=y"}
+		_, err = p.Configure(ctx, set)
+		require.ErrorContains(t, err, "needs PostgreSQL 18")
 	}
-	require.ErrorContains(t, CheckHBA([]string{"local all all peer", "nonsense"}), `hba[1] "nonsense"`)
 }
 
 func TestPostgreSQLReadsWhatWeQuote(t *testing.T) {

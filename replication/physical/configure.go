@@ -26,7 +26,7 @@ func (s *Server) Configure(ctx context.Context, set Settings) (changed bool, err
 	if err := s.checkOurs(); err != nil {
 		return false, err
 	}
-	if err := CheckHBA(set.HBA); err != nil {
+	if err := checkHBA(set, s.cfg.Bin.Major); err != nil {
 		return false, s.errorf("configure: %w", err)
 	}
 	var floor map[string]int
