@@ -65,18 +65,37 @@ func classify(node *pg.Node, text string) Statement {
 func selects(st *Statement, n *pg.SelectStmt, f *findings) {
 	st.Kind, st.Tag = Read, "SELECT"
 	switch {
-	case f.changes != "":
-		st.Kind, st.Reason = Write, "data-modifying CTE ("+f.changes+")"
+	case f.changes != "", f.locks && f.into == nil:
+		st.Kind = Write
 	case f.into != nil:
-		st.Kind, st.Tag, st.Reason = Write, "SELECT INTO", "SELECT INTO makes a table"
-	case f.locks:
-		st.Kind, st.Reason = Write, "SELECT ... FOR UPDATE or SHARE locks rows"
-	case f.oneServer != "":
-		st.Reason = f.oneServer + " shows the state of one server"
-	default:
+		st.Kind, st.Tag = Write, "SELECT INTO"
+	}
+	readUnless(st, n, f)
+}
+
+// readUnless makes the statement a read, or says what was found in it that no standby can do, or that each server answers
+// differently. n is the SELECT that it is, nil if it only contains one.
+func readUnless(st *Statement, n *pg.SelectStmt, f *findings) {
+	st.Reason = f.noRead()
+	if st.Reason == "" {
 		st.Read = true
 		setConfig(st, n, f)
 	}
+}
+
+// noRead says why what was found is not a read; "" if it is one.
+func (f *findings) noRead() string {
+	switch {
+	case f.changes != "":
+		return "data-modifying CTE (" + f.changes + ")"
+	case f.into != nil:
+		return "SELECT INTO makes a table"
+	case f.locks:
+		return "SELECT ... FOR UPDATE or SHARE locks rows"
+	case f.oneServer != "":
+		return f.oneServer + " shows the state of one server"
+	}
+	return ""
 }
 
 func explain(st *Statement, n *pg.ExplainStmt, f *findings) {
@@ -89,9 +108,8 @@ func explain(st *Statement, n *pg.ExplainStmt, f *findings) {
 	}
 	_, isSelect := n.GetQuery().GetNode().(*pg.Node_SelectStmt)
 	switch {
-	case isSelect && f.changes == "" && f.into == nil && !f.locks && f.oneServer == "":
-		st.Read = true
-		setConfig(st, nil, f)
+	case isSelect && f.noRead() == "":
+		readUnless(st, nil, f)
 	case f.executes:
 		st.Reason = "EXPLAIN EXECUTE needs the statement prepared earlier"
 	case analyze:
@@ -126,15 +144,8 @@ func copies(st *Statement, n *pg.CopyStmt, f *findings) {
 		st.Reason = "COPY TO writes a file of the server"
 	case f.changes != "" || n.GetQuery() != nil && !isSelect:
 		st.Reason = "COPY of a statement that changes data"
-	case f.into != nil:
-		st.Reason = "SELECT INTO makes a table"
-	case f.locks:
-		st.Reason = "SELECT ... FOR UPDATE or SHARE locks rows"
-	case f.oneServer != "":
-		st.Reason = f.oneServer + " shows the state of one server"
 	default:
-		st.Read = true
-		setConfig(st, nil, f)
+		readUnless(st, nil, f)
 	}
 	switch {
 	case inline && n.GetIsFrom():
@@ -149,19 +160,11 @@ const cursorHold = 0x0020
 
 func declares(st *Statement, n *pg.DeclareCursorStmt, f *findings) {
 	st.Kind, st.Tag, st.Name = Declare, "DECLARE CURSOR", n.GetPortalname()
-	switch {
-	case n.GetOptions()&cursorHold != 0:
+	if n.GetOptions()&cursorHold != 0 {
 		st.Pin = "WITH HOLD cursor"
-	case f.changes != "":
-		st.Reason = "data-modifying CTE (" + f.changes + ")"
-	case f.locks:
-		st.Reason = "SELECT ... FOR UPDATE or SHARE locks rows"
-	case f.oneServer != "":
-		st.Reason = f.oneServer + " shows the state of one server"
-	default:
-		st.Read = true
-		setConfig(st, nil, f)
+		return
 	}
+	readUnless(st, nil, f)
 }
 
 func transaction(st *Statement, n *pg.TransactionStmt) {
