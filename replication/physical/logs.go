@@ -83,57 +83,64 @@ func (f *follower) files() []string {
 
 // begin prints the newest lines of all files and remembers where they end.
 func (f *follower) begin(n int, w io.Writer) error {
-	var all []stamped
-	for _, path := range f.files() {
-		file, inode, size, err := openInode(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
+	all, err := f.gather(func(file *os.File, inode uint64, size int64) ([]string, error) {
 		lines, rest := lastLinesOf(file, size, n)
-		file.Close()
 		f.seen[inode] = &position{offset: size, rest: rest}
-		all = append(all, stamp(lines)...)
+		return lines, nil
+	})
+	if err != nil {
+		return err
 	}
-	slices.SortStableFunc(all, func(a, b stamped) int { return a.at.Compare(b.at) })
-	for _, l := range all[max(0, len(all)-n):] {
-		if _, err := fmt.Fprintln(w, l.text); err != nil {
-			return err
-		}
-	}
-	return nil
+	return printLines(w, all[max(0, len(all)-n):])
 }
 
 // more prints what was added since.
 func (f *follower) more(w io.Writer) error {
-	var all []stamped
-	for _, path := range f.files() {
-		file, inode, size, err := openInode(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
+	all, err := f.gather(func(file *os.File, inode uint64, size int64) ([]string, error) {
 		p := f.seen[inode]
 		if p == nil || size < p.offset { // new, or a new file under an old number
 			p = &position{}
 			f.seen[inode] = p
 		}
 		added, err := io.ReadAll(io.NewSectionReader(file, p.offset, min(size-p.offset, maxTail)))
-		file.Close()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		p.offset += int64(len(added))
 		lines, rest := split(append(p.rest, added...))
 		p.rest = rest
+		return lines, nil
+	})
+	if err != nil {
+		return err
+	}
+	return printLines(w, all)
+}
+
+// gather reads lines from each file that is there, and puts them in the order of their times.
+func (f *follower) gather(read func(file *os.File, inode uint64, size int64) ([]string, error)) ([]stamped, error) {
+	var all []stamped
+	for _, path := range f.files() {
+		file, inode, size, err := openInode(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		lines, err := read(file, inode, size)
+		file.Close()
+		if err != nil {
+			return nil, err
+		}
 		all = append(all, stamp(lines)...)
 	}
 	slices.SortStableFunc(all, func(a, b stamped) int { return a.at.Compare(b.at) })
-	for _, l := range all {
+	return all, nil
+}
+
+func printLines(w io.Writer, lines []stamped) error {
+	for _, l := range lines {
 		if _, err := fmt.Fprintln(w, l.text); err != nil {
 			return err
 		}
