@@ -61,6 +61,20 @@ func build() (string, error) {
 	return keepByContent(dir, args[len(args)-2])
 }
 
+// copyBinary puts a copy of the orchestrator into the Env's folder.
+func (e *Env) copyBinary() string {
+	e.TB.Helper()
+	b, err := os.ReadFile(e.Binary())
+	if err != nil {
+		e.TB.Fatal(err)
+	}
+	path := e.Path("orchestrator")
+	if err := os.WriteFile(path, b, 0o755); err != nil {
+		e.TB.Fatal(err)
+	}
+	return path
+}
+
 // keepByContent gives the binary a second name made from its content, and removes such names that nobody has
 // used for a day.
 func keepByContent(dir, path string) (string, error) {

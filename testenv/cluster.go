@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,6 +26,8 @@ type ClusterOptions struct {
 	Edit func(*cluster.Spec)
 	// Env is added to the environment of all commands.
 	Env []string
+	// As is the user who runs the commands, nil for the test's own. The data folder is that user's.
+	As *syscall.Credential
 }
 
 // Cluster is a cluster that `orchestrator up` runs in a folder of the Env. Nothing is started by making one.
@@ -70,9 +73,13 @@ func (e *Env) Cluster(o ClusterOptions) *Cluster {
 	c := &Cluster{
 		Spec: spec, SpecFile: e.WriteSpec(o.Name+".yaml", spec), DataDir: e.Path(o.Name), Metrics: address(3),
 	}
-	c.Commands = Commands{Env: e, environ: append([]string{
+	c.Commands = Commands{Env: e, as: o.As, binary: e.Binary(), environ: append([]string{
 		"ORCHESTRATOR_DATA_DIR=" + c.DataDir, "ORCHESTRATOR_METRICS=" + c.Metrics, "ORCHESTRATOR_PG_BIN=" + e.PGBin(),
 	}, o.Env...)}
+	if o.As != nil {
+		e.Mkdir(o.Name, 0o711, o.As)
+		c.binary = e.copyBinary() // the module may lie where that user cannot go
+	}
 	// Servers outlive a killed `up` on purpose; what a test leaves in that state is stopped in order.
 	e.TB.Cleanup(func() {
 		if len(e.Processes()) > 0 {
@@ -104,7 +111,9 @@ func (c *Cluster) In(tb testing.TB) *Cluster {
 // Start starts `orchestrator up -f` in the foreground of a process of its own, and does not wait.
 func (c *Cluster) Start(args ...string) *Process {
 	c.Env.TB.Helper()
-	c.up = c.Env.Start(c.command(append([]string{"up", "-f", c.SpecFile}, args...)...))
+	cmd := c.command(append([]string{"up", "-f", c.SpecFile}, args...)...)
+	cmd.StopSignal = syscall.SIGINT // Ctrl-C
+	c.up = c.Env.Start(cmd)
 	return c.up
 }
 

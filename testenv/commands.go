@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,7 +14,9 @@ import (
 type Commands struct {
 	Env *Env
 
+	binary  string
 	environ []string
+	as      *syscall.Credential
 }
 
 // commandWithin bounds every command that ends by itself.
@@ -25,7 +28,7 @@ func (c *Commands) command(args ...string) Command {
 	if len(args) > 0 {
 		name += "-" + args[0]
 	}
-	return Command{Name: name, Argv: append([]string{c.Env.Binary()}, args...), Env: c.environ}
+	return Command{Name: name, Argv: append([]string{c.binary}, args...), Env: c.environ, Credential: c.as}
 }
 
 // Orchestrator runs a command to its end.

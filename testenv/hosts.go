@@ -56,7 +56,7 @@ func (e *Env) Hosts(o HostsOptions) *Hosts {
 	h := &Hosts{
 		Etcd: o.Etcd, Spec: spec, SpecFile: e.WriteSpec(o.Name+".yaml", spec), KeyFile: e.Path(o.Name + ".key"), pgBin: e.PGBin(),
 	}
-	h.Commands = Commands{Env: e, environ: append(o.Etcd.environ(),
+	h.Commands = Commands{Env: e, binary: e.Binary(), environ: append(o.Etcd.environ(),
 		"ORCHESTRATOR_CLUSTER="+o.Name, "ORCHESTRATOR_KEY_FILE="+h.KeyFile, "ORCHESTRATOR_DATA_DIR="+e.Path("operator"),
 		"ORCHESTRATOR_METRICS=off", "ORCHESTRATOR_PG_BIN="+h.pgBin)}
 	return h

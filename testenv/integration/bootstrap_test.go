@@ -1,7 +1,10 @@
 package integration
 
 import (
+	"encoding/json"
+	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/multicoord/multicoord/orchestrator/cluster"
 	"github.com/multicoord/multicoord/testenv"
@@ -59,6 +63,8 @@ func TestOneCommandBringsUpAWholeCluster(t *testing.T) {
 		}
 	})
 	t.Run("nobody is trusted and nothing is readable by others", func(t *testing.T) { checkSecrecy(t, c.In(t)) })
+	t.Run("every command prints its data in each form", func(t *testing.T) { checkCommands(t, c.In(t)) })
+	t.Run("metrics, health and readiness are served", func(t *testing.T) { checkMetrics(t, c.In(t)) })
 	t.Run("another up reports the running cluster and changes nothing", func(t *testing.T) {
 		c := c.In(t)
 		before := c.Postmaster("coordinator-1")
@@ -88,6 +94,39 @@ func TestOneCommandBringsUpAWholeCluster(t *testing.T) {
 		require.Empty(t, env.Processes())
 		require.NoDirExists(t, c.DataDir)
 	})
+}
+
+func checkCommands(t *testing.T, c *testenv.Cluster) {
+	t.Helper()
+	for _, command := range [][]string{{"status"}, {"topology"}, {"config", "show"}, {"group", "list"}, {"nodes", "list"}, {"connstr"}, {"history"}, {"version"}} {
+		require.NotEmpty(t, c.Must(command...), command)
+		var v any
+		out := c.Must(append(command, "-o", "json")...)
+		require.NoError(t, json.Unmarshal([]byte(out), &v), "%s: %s", command, out)
+		out = c.Must(append(command, "-o", "yaml")...)
+		require.NoError(t, yaml.Unmarshal([]byte(out), &v), "%s: %s", command, out)
+	}
+	require.Contains(t, c.Must("logs", "coordinator-1"), "database system is ready")
+	spec := c.Env.WriteFile("generated.yaml", c.Must("config", "generate"), 0o600)
+	c.Must("config", "validate", spec)
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		require.Contains(t, c.Must("completion", shell), "orchestrator")
+	}
+}
+
+func checkMetrics(t *testing.T, c *testenv.Cluster) {
+	t.Helper()
+	client := http.Client{Timeout: 5 * time.Second}
+	defer client.CloseIdleConnections()
+	for path, want := range map[string]string{"/healthz": "", "/readyz": "", "/metrics": "# TYPE"} {
+		resp, err := client.Get("http://" + c.Metrics + path)
+		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, resp.StatusCode, path)
+		require.Contains(t, string(body), want, path)
+	}
 }
 
 // checkSecrecy looks at every file of a running cluster and at every process's arguments.

@@ -104,6 +104,33 @@ func TestThreeHostsWithAnExternalEtcd(t *testing.T) {
 	require.Zero(t, serve[1].Stop(30*time.Second), serve[1].Tail(20))
 }
 
+// Shardman's placement: each host runs the primary of one worker group and a standby of its neighbour's.
+func TestCrossPlacementOnTwoHosts(t *testing.T) {
+	env := testenv.New(t)
+	h := env.Hosts(testenv.HostsOptions{Etcd: env.Etcd(testenv.EtcdOptions{}), Hosts: []string{"127.0.0.2", "127.0.0.3"}, Edit: func(s *cluster.Spec) {
+		one := 1
+		s.Placement = cluster.Placement{Policy: cluster.Cross, Repfactor: &one}
+		s.Groups = nil
+	}})
+	h.Init()
+	processes := []*testenv.Process{h.Router(), h.Agent("host1"), h.Agent("host2"), h.Serve()}
+	h.WaitReady()
+	topology := h.Topology()
+	primaries := map[string]string{}
+	for _, g := range topology.Groups {
+		if g.ID == cluster.CoordinatorGroup {
+			continue
+		}
+		require.Len(t, g.Nodes, 2)
+		require.NotEqual(t, g.Nodes[0].Host, g.Nodes[1].Host)
+		primaries[topology.Node(g.Primary).Host] = g.Primary
+	}
+	require.Len(t, primaries, 2, "each host has the primary of one worker group: %+v", topology)
+	for _, p := range processes {
+		require.Zero(t, p.Stop(30*time.Second), p.Tail(20))
+	}
+}
+
 // kill -9 of each process during the bootstrap of a cluster on several hosts, etcd included; whoever watches over
 // the processes starts them again.
 func TestBootstrapOfHostsGoesOnAfterKills(t *testing.T) {

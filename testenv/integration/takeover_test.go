@@ -108,3 +108,12 @@ func TestUpFindsTheClusterOfItsFolderByItself(t *testing.T) {
 	c.Detach() // without -f and --cluster
 	c.Down()
 }
+
+func TestAnOrdinaryUserRunsAClusterWithServersOfTheirOwn(t *testing.T) {
+	env := testenv.New(t)
+	user := env.ServerCredential() // nil unless the tests run as root: then they are that user already
+	c := env.Cluster(testenv.ClusterOptions{Standbys: 1, Workers: []int{0}, As: user})
+	c.Detach("-f", c.SpecFile)
+	require.Equal(t, "1", env.Psql(c.Connstr("--show-password"), "-c", "SELECT 1"))
+	c.Down()
+}
