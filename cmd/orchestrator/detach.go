@@ -35,7 +35,7 @@ func (a *app) upDetached(ctx context.Context, o upOptions, dir string, wanted cl
 	}
 	defer r.Close()
 	defer w.Close()
-	child := exec.Command(self, a.detachedArgs(o, dir)...) //nolint:noctx // it outlives us, and is told to end by SIGTERM
+	child := exec.Command(self, a.detachedArgs(o, dir)...) // without ctx: it outlives us, and is told to end by SIGTERM
 	child.Stdout, child.Stderr = logFile, logFile
 	child.ExtraFiles = []*os.File{w} // becomes descriptor 3
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

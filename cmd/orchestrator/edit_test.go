@@ -108,6 +108,34 @@ func TestNothingIsStoredByADryRunByNoChangeAndByAnError(t *testing.T) {
 	require.ErrorContains(t, err, "group 2 is missing")
 }
 
+func TestAStandbyIsNotRemovedWhileTheLeaderChoosesThePrimary(t *testing.T) {
+	st, h, m := storedSpec(t)
+	primary := func(name string, phase cluster.Phase) {
+		put, err := state.PutGroup(cluster.GroupState{ID: 0, Phase: phase, Primary: name, Term: 1})
+		require.NoError(t, err)
+		_, err = st.Commit(t.Context(), store.Tx{If: []store.Compare{{Key: state.Spec, Kind: store.Modified, Revision: h.Snapshot.SpecRevision}}, Put: []store.Put{put}})
+		require.NoError(t, err)
+	}
+	remove := func() error {
+		_, err := h.edit(t.Context(), false, func(snap cluster.Snapshot, s cluster.Spec) (cluster.Spec, error) {
+			return removeStandbys(s, snap.Groups[0], 0, []string{"coordinator-2"})
+		})
+		return err
+	}
+	creating := "group 0 is still being created; wait until `orchestrator status` shows it"
+	require.EqualError(t, remove(), creating, "nothing is decided")
+	primary("coordinator-2", cluster.Initializing)
+	require.NoError(t, h.reload(t.Context()))
+	require.EqualError(t, remove(), creating)
+	primary("coordinator-1", cluster.Running)
+	require.NoError(t, h.reload(t.Context()))
+	m.before = func() { m.before = nil; primary("coordinator-2", cluster.Running) }
+	require.ErrorContains(t, remove(), "coordinator-2 is the primary of group 0", "the decision that came in between counts")
+	primary("coordinator-3", cluster.Running)
+	require.NoError(t, h.reload(t.Context()))
+	require.NoError(t, remove())
+}
+
 func TestDiffNamesElementsSoThatOneThatGoesDoesNotShiftTheOthers(t *testing.T) {
 	was, err := cluster.DefaultSpec().Complete()
 	require.NoError(t, err)

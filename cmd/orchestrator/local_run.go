@@ -83,7 +83,7 @@ func (r *localRun) run(ctx context.Context, stop func(), wanted cluster.Spec, to
 	select {
 	case roleErr := <-ended:
 		cancel(roleErr)
-		<-followed // it ends with the roles, and they say why
+		r.a.log.Debug("start", "err", <-followed) // it ends with the roles, and they say why
 		return false, roleErr
 	case err := <-followed:
 		if err == nil {
