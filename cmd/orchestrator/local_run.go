@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/multicoord/multicoord/failover/guard"
 	"github.com/multicoord/multicoord/orchestrator/agent"
 	"github.com/multicoord/multicoord/orchestrator/cluster"
 	"github.com/multicoord/multicoord/orchestrator/etcdserver"
@@ -205,6 +206,10 @@ func (r *localRun) checkNode(ctx context.Context, spec cluster.Spec, group int, 
 	}
 	if _, err := s.Guard(ctx); err == nil {
 		return nil
+	}
+	// Its guard may hang, or have been killed: the agent deals with that.
+	if pids, err := guard.Processes(s.DataDir()); err != nil || len(pids) > 0 {
+		return err
 	}
 	if err := physical.Preflight(ctx, n.Name, host.Address, n.Port); err != nil {
 		return fmt.Errorf("%w; stop it, or change the spec (postgresql ports begin at base_port of host %s)", err, host.Name)
