@@ -2,6 +2,7 @@ package workload_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -24,9 +25,16 @@ func TestWriterProvesWhatWasAcknowledged(t *testing.T) {
 	w, err := workload.Start(ctx, workload.Config{Connstr: pg.Connstr()})
 	require.NoError(t, err)
 	require.NoError(t, w.Await(ctx, 100))
+	// Once a worker has sent its second row, its first was acknowledged: until now nothing has failed.
+	conn := env.Connect(pg.Connstr())
+	env.Await(30*time.Second, "the second row of worker 0", func() error {
+		if testenv.Scan[int](env, conn, "SELECT count(*) FROM workload_writes WHERE worker = 0 AND n = 1") == 0 {
+			return errors.New("it is not there yet")
+		}
+		return nil
+	})
 
 	// A server process that dies takes all connections with it: the writer goes on by itself.
-	conn := env.Connect(pg.Connstr())
 	fault.Kill(t, testenv.Scan[int](env, conn, "SELECT min(pid) FROM pg_stat_activity WHERE query LIKE 'INSERT%'"))
 	require.NoError(t, w.Await(ctx, 100))
 	w.Stop()
