@@ -17,8 +17,9 @@ unit)
     go test -race -timeout 10m "$@" "${packages[@]}"
     ;;
 integration)
-    # One package at a time: each test there starts several servers and measures how long things take.
-    go test -p 1 -timeout 20m "$@" ./testenv/integration/...
+    # One package at a time: each test there starts several servers and measures how long things take. No cached
+    # results: go test does not see that these tests depend on the program that they build.
+    go test -p 1 -count=1 -timeout 20m "$@" ./testenv/integration/...
     ;;
 *)
     echo "usage: $0 unit|integration [go test arguments]" >&2
