@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,6 +33,8 @@ type Conn struct {
 	generation uint64
 	made       time.Time
 	since      time.Time // when it became idle
+
+	expired atomic.Bool // nobody may wait for the server any more
 
 	raw  syscall.RawConn
 	look func(fd uintptr)
@@ -141,6 +144,16 @@ func (c *Conn) Discard() {
 	c.close()
 	c.pool.free(c)
 }
+
+// Expire ends whatever reads from the connection or writes to it, at once: the server does not answer any more, or must
+// not be heard any more. The connection is not handed out again. Unlike the other methods it may be called by anybody.
+func (c *Conn) Expire() {
+	c.expired.Store(true)
+	_ = c.Net.SetDeadline(time.Unix(1, 0))
+}
+
+// Expired tells whether Expire was called.
+func (c *Conn) Expired() bool { return c.expired.Load() }
 
 // close ends the connection with a Terminate message, so that the server does not log a lost client. The write cannot
 // block for long: the deadline has passed for a connection whose buffer is full.

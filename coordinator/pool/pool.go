@@ -198,7 +198,7 @@ func (p *Pool) connect(ctx context.Context, timeout time.Duration) (*wire.Server
 func (p *Pool) put(c *Conn) {
 	now := time.Now()
 	p.mu.Lock()
-	if p.closed || c.generation != p.generation || p.open > p.owner.limits.Load().Size {
+	if p.closed || c.Expired() || c.generation != p.generation || p.open > p.owner.limits.Load().Size {
 		p.mu.Unlock()
 		c.close()
 		p.free(c)

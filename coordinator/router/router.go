@@ -180,7 +180,7 @@ func (r *Router) Run(ctx context.Context) error {
 		background.Go(func() error { return run(own) })
 	}
 	err := r.accept(ctx)
-	r.drain()
+	r.drain(stop)
 	stop()
 	r.roles.close()
 	return errors.Join(err, background.Wait())
@@ -236,8 +236,17 @@ func (r *Router) listen(ctx context.Context, l net.Listener) error {
 	}
 }
 
+// After the grace period servers have hurryTime to take note of the cancels; then the connections to them are given up,
+// so that a server that hangs cannot keep the router from ending. Every cutEvery this is done again, for what a session
+// had just begun.
+const (
+	hurryTime = 3 * time.Second
+	cutEvery  = 100 * time.Millisecond
+)
+
 // drain ends all sessions: the idle ones at once, the others when their transaction is over or the grace period is.
-func (r *Router) drain() {
+// giveUp ends what is done on behalf of sessions (look-ups, new connections).
+func (r *Router) drain(giveUp func()) {
 	r.draining.Store(true)
 	r.sessions.each(func(s *session) { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) })
 	done := make(chan struct{})
@@ -254,12 +263,33 @@ func (r *Router) drain() {
 	}
 	r.hurry.Store(true)
 	n := 0
+	var leaving sync.WaitGroup
 	r.sessions.each(func(s *session) {
 		n++
-		s.leave()
+		leaving.Go(s.leave)
 	})
 	r.log.Warn("transactions were still running at the end of the grace period; they were cancelled", "clients", n)
-	<-done
+	t.Reset(hurryTime)
+	select {
+	case <-done:
+	case <-t.C:
+		giveUp()
+		r.cutAll(done)
+	}
+	leaving.Wait()
+}
+
+func (r *Router) cutAll(done <-chan struct{}) {
+	tick := time.NewTicker(cutEvery)
+	defer tick.Stop()
+	for {
+		r.sessions.each((*session).cut)
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // Ready tells why the router cannot serve writes or reads; nil when it can.

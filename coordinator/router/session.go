@@ -205,7 +205,7 @@ func (s *session) close() {
 		case clean:
 			s.r.cleanPinned(c)
 		default:
-			if s.reply.busy {
+			if s.reply.busy && !s.r.hurry.Load() { // leave has cancelled it
 				s.r.cancelServer(c)
 			}
 			c.Discard()

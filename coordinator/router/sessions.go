@@ -116,6 +116,23 @@ func (s *session) leave() {
 	_ = s.conn.SetDeadline(time.Unix(1, 0))
 }
 
+// cut ends whatever the session reads or writes at the moment, of its client and of its server. It waits for nobody: a
+// lock that is held while a cancel is under way is not waited for.
+func (s *session) cut() {
+	_ = s.conn.SetDeadline(time.Unix(1, 0))
+	if !s.cancelMu.TryLock() {
+		return // the next round finds it free
+	}
+	defer s.cancelMu.Unlock()
+	s.abandon = true
+	if s.waiting != nil {
+		s.waiting(errClientLost)
+	}
+	if s.current != nil {
+		s.current.Expire()
+	}
+}
+
 // watchClients looks once a second whether clients whose statements run for longer than that are still there. A
 // statement whose client has gone is cancelled, as PostgreSQL does with client_connection_check_interval.
 func (r *Router) watchClients(ctx context.Context) error {
