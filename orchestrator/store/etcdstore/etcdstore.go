@@ -62,6 +62,9 @@ type Store struct {
 	prefix string // with a slash at the end
 	where  string // the endpoints, for messages
 	client *clientv3.Client
+	// login is a client without a user, over which the user's password is exchanged for a token: an etcd that has been
+	// started anew refuses every call that carries an old token, in 3.4 the login too. Nil without a user.
+	login *clientv3.Client
 	// keepalive renews all leases.
 	keepalive *keepalive
 	// cause is the last failure of a connection, which the client hides behind "deadline exceeded"; nil after a
@@ -91,7 +94,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	conf.Context = life
 	stop := context.AfterFunc(ctx, cancel)
-	client, err := clientv3.New(conf)
+	client, err := s.connect(conf)
 	if err != nil {
 		cancel()
 		return nil, s.diagnose(ctx, conf.TLS, s.wrap("connect", err))
@@ -99,7 +102,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s.client, s.keepalive = client, newKeepalive(client)
 	if err := s.ping(ctx); err != nil || !stop() {
 		cancel()
-		_ = client.Close()
+		_ = s.closeClients()
 		if err == nil {
 			err = s.wrap("connect", ctx.Err())
 		}
@@ -108,13 +111,39 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
+// connect makes the client, and before it the one for logins if there is a user.
+func (s *Store) connect(conf clientv3.Config) (*clientv3.Client, error) {
+	if conf.Username != "" {
+		anonymous := conf
+		anonymous.Username, anonymous.Password = "", ""
+		anonymous.DialOptions = conf.DialOptions[1:] // without observe, which would come back here
+		var err error
+		if s.login, err = clientv3.New(anonymous); err != nil {
+			return nil, err
+		}
+	}
+	client, err := clientv3.New(conf)
+	if err != nil && s.login != nil {
+		_ = s.login.Close()
+	}
+	return client, err
+}
+
 // Close ends all connections; watches end with their ctx.
 func (s *Store) Close() error {
 	s.keepalive.close()
-	if err := s.client.Close(); err != nil && !errors.Is(err, context.Canceled) {
+	if err := s.closeClients(); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("close connections to etcd: %w", err)
 	}
 	return nil
+}
+
+func (s *Store) closeClients() error {
+	err := s.client.Close()
+	if s.login != nil {
+		_ = s.login.Close()
+	}
+	return err
 }
 
 func (s *Store) clientConfig() (clientv3.Config, error) {
@@ -222,6 +251,9 @@ func isRead(method string) bool {
 func (s *Store) observe(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if ctx.Value(failFast{}) != nil {
 		opts = append(opts, grpc.WaitForReady(false))
+	}
+	if method == "/etcdserverpb.Auth/Authenticate" && s.login != nil {
+		cc = s.login.ActiveConnection()
 	}
 	if !isRead(method) || len(s.cfg.Endpoints) == 1 {
 		err := invoke(ctx, method, req, reply, cc, opts...)
