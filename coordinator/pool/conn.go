@@ -2,11 +2,14 @@ package pool
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/multicoord/multicoord/coordinator/wire"
 )
@@ -48,16 +51,35 @@ func newConn(p *Pool, s *wire.Server, generation uint64, now time.Time) *Conn {
 		Net: s.Conn, In: wire.NewReader(s.Conn, maxKept), Key: wire.CancelKey{PID: s.PID, Secret: s.Secret},
 		Params: NewParams(s.Params), pool: p, node: p.node, generation: generation, made: now,
 	}
-	if t, ok := s.Conn.(*net.TCPConn); ok {
-		// Small answers must not wait for more, and a host that has vanished is to be noticed.
-		_ = t.SetNoDelay(true)
-		_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3})
-	}
+	watchPeer(s.Conn)
 	if sc, ok := s.Conn.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn()
 		c.look = c.peek
 	}
 	return c
+}
+
+// vanished is how long a server's host may leave what was sent to it unacknowledged before the connection is lost, and
+// about how long it may leave keepalives unanswered.
+const vanished = 30 * time.Second
+
+// watchPeer sets what the kernel does for a connection to a server: small answers must not wait for more, and a host that
+// has vanished is to be noticed, whether something was sent to it (TCP_USER_TIMEOUT) or not (keepalives).
+func watchPeer(conn net.Conn) {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	t, ok := conn.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	_ = t.SetNoDelay(true)
+	_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: vanished / 3, Interval: vanished / 3, Count: 2})
+	if raw, err := t.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(vanished/time.Millisecond))
+		})
+	}
 }
 
 // maxKept bounds a message of the server that is taken whole (errors, reported parameters, descriptions); what is

@@ -298,6 +298,16 @@ func (p *Pool) retire() {
 	p.release(n)
 }
 
+// expire ends what is under way on the pool's connections and closes the idle ones.
+func (p *Pool) expire() {
+	p.retire()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.inUse {
+		c.Expire()
+	}
+}
+
 // shut closes the pool for good.
 func (p *Pool) shut() {
 	p.mu.Lock()

@@ -88,13 +88,18 @@ func (p *Pools) waited(d time.Duration) {
 }
 
 // SetNodes replaces the set of servers. Pools of a node that has gone, or has another address, are closed; those of a
-// node that is no longer primary, or is one now, lose their connections as they become idle.
+// node that is no longer primary, or is one now, lose their connections as they become idle; what is still under way on a
+// former primary ends at once.
 func (p *Pools) SetNodes(list []Node) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old := *p.nodes.Load()
 	next := make(map[string]*node, len(list))
 	changed := make(map[string]bool)
+	was := make(map[string]bool, len(old)) // primary
+	for name, n := range old {
+		was[name] = n.primary
+	}
 	for _, n := range list {
 		have := old[n.Name]
 		switch {
@@ -110,12 +115,26 @@ func (p *Pools) SetNodes(list []Node) {
 	}
 	p.nodes.Store(&next)
 	for k, pool := range p.pools {
+		if was[k.node] && (next[k.node] == nil || !next[k.node].primary) {
+			pool.expire() // what a former primary still says about a transaction counts no more
+		}
 		switch {
 		case next[k.node] != pool.node:
 			pool.shut()
 			delete(p.pools, k)
 		case changed[k.node]:
 			pool.retire()
+		}
+	}
+}
+
+// Expire ends what is under way on a node's connections, and closes the idle ones: the node does not answer.
+func (p *Pools) Expire(name string) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for k, pool := range p.pools {
+		if k.node == name {
+			pool.expire()
 		}
 	}
 }

@@ -209,6 +209,9 @@ func (s *session) serverFailed(err error) error {
 	if errors.As(err, &bad) {
 		return fmt.Errorf("%w: %s", errServerLost, bad.Message)
 	}
+	if s.srv.Expired() {
+		return fmt.Errorf("%w: the server does not answer any more, or is no longer what it was", errServerLost)
+	}
 	return fmt.Errorf("%w: %w", errServerLost, err)
 }
 

@@ -249,6 +249,7 @@ func (s *session) serverLost(p *plan, err error, node string, mayRetry bool) (ag
 	inTransaction := s.status != 'I'
 	pinned := s.pinned != ""
 	notSent := errors.As(err, new(*notSentError))
+	mayRetry = mayRetry && s.gaveUp.Load() != s.turn.Load()
 	s.drop()
 	s.r.sampler.hasten()
 	s.tx.rollback()

@@ -2,11 +2,13 @@ package router
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/multicoord/multicoord/coordinator/pool"
 	"github.com/multicoord/multicoord/coordinator/route"
@@ -60,6 +62,24 @@ type probe struct {
 	member route.Member
 	wake   chan struct{}
 	stop   context.CancelFunc
+	heard  time.Time // when the server has last answered, be it with an error
+}
+
+// silence is how long a server may leave all questions of the router unanswered, new connections included, before what is
+// under way on it is given up: reads are run again elsewhere, anything else fails. It is longer than a checkpoint or a busy
+// machine keeps a server from answering, and than the table needs to leave the server out.
+const silence = 5 * time.Second
+
+// listened notes whether the server has answered, and gives its connections up while it keeps silent.
+func (p *sampler) listened(pr *probe, err error) {
+	var said *pgconn.PgError
+	if err == nil || errors.As(err, &said) {
+		pr.heard = time.Now()
+		return
+	}
+	if time.Since(pr.heard) > silence {
+		p.r.pools.Expire(pr.member.Name)
+	}
 }
 
 func (p *sampler) run(ctx context.Context) error {
@@ -153,6 +173,7 @@ func (p *sampler) ask(ctx context.Context, pr *probe) {
 	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	pr.heard = time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -162,7 +183,9 @@ func (p *sampler) ask(ctx context.Context, pr *probe) {
 		}
 		interval := p.r.view.Load().settings.Reads.Check.D()
 		var s route.Sample
-		conn, s = p.sample(ctx, conn, pr.member, max(interval, time.Second))
+		var err error
+		conn, s, err = p.sample(ctx, conn, pr.member, max(interval, time.Second))
+		p.listened(pr, err)
 		select {
 		case p.samples <- s:
 		case <-ctx.Done():
@@ -180,11 +203,11 @@ func (p *sampler) ask(ctx context.Context, pr *probe) {
 }
 
 // sample asks once. A connection that has failed is not kept.
-func (p *sampler) sample(ctx context.Context, conn *pgx.Conn, m route.Member, timeout time.Duration) (*pgx.Conn, route.Sample) {
+func (p *sampler) sample(ctx context.Context, conn *pgx.Conn, m route.Member, timeout time.Duration) (*pgx.Conn, route.Sample, error) {
 	s := route.Sample{Node: m.Name, Began: time.Now()}
-	failed := func(err error) (*pgx.Conn, route.Sample) {
+	failed := func(err error) (*pgx.Conn, route.Sample, error) {
 		s.At, s.Err = time.Now(), err.Error()
-		return nil, s
+		return nil, s, err
 	}
 	if conn == nil {
 		c, err := p.r.ownConnection(ctx, m.Address, p.r.ownDatabase(), timeout)
@@ -214,7 +237,7 @@ func (p *sampler) sample(ctx context.Context, conn *pgx.Conn, m route.Member, ti
 	if recovering {
 		s.Role = cluster.Standby
 	}
-	return conn, s
+	return conn, s, nil
 }
 
 // logChanges tells when a server comes in or goes out.

@@ -76,7 +76,9 @@ type session struct {
 	abandon  bool // the client has gone: stop at once
 
 	// turn is odd while a batch is under way.
-	turn     atomic.Uint64
+	turn atomic.Uint64
+	// gaveUp is the turn whose server did not react to a cancel request: it is not run again elsewhere.
+	gaveUp   atomic.Uint64
 	counters counters
 	shown    shown
 }

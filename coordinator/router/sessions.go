@@ -83,28 +83,63 @@ func (r *Router) cancelRequest(key wire.CancelKey) {
 		r.log.Debug("a cancel request with a wrong key was ignored")
 		return
 	}
+	turn := s.turn.Load()
+	s.cancelMu.Lock()
+	c := s.current
+	heard := s.cancelLocked()
+	s.cancelMu.Unlock()
+	if c == nil || turn%2 == 0 {
+		return
+	}
+	if heard {
+		r.await(s, turn, reactTime)
+	}
 	s.cancelMu.Lock()
 	defer s.cancelMu.Unlock()
-	s.cancelLocked()
+	if s.turn.Load() == turn && s.current == c {
+		r.log.Warn("a server does not react to a cancel request; its connection was given up", "node", c.Node(), "user", s.user,
+			"database", s.database)
+		s.gaveUp.Store(turn)
+		c.Expire()
+	}
+}
+
+// reactTime is how long a server that has taken a cancel request may go on with the statement: what PostgreSQL does without
+// looking for cancels, such as the end of a commit or a long sort step, is over by then.
+const reactTime = 10 * time.Second
+
+// await waits until the session's batch is over, for so long at most.
+func (r *Router) await(s *session, turn uint64, limit time.Duration) {
+	end := time.NewTimer(limit)
+	defer end.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for s.turn.Load() == turn && !r.hurry.Load() {
+		select {
+		case <-end.C:
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // cancelLocked cancels whatever the session waits for. The lock keeps the server connection with the session until the
-// server has taken note.
-func (s *session) cancelLocked() {
+// server has taken note. heard is false when the server did not answer.
+func (s *session) cancelLocked() (heard bool) {
 	if s.waiting != nil {
 		s.waiting(wire.Errorf("57014", "canceling statement due to user request"))
 	}
-	if s.current != nil {
-		s.r.cancelServer(s.current)
-	}
+	return s.current == nil || s.r.cancelServer(s.current)
 }
 
-func (r *Router) cancelServer(c *pool.Conn) {
+func (r *Router) cancelServer(c *pool.Conn) (heard bool) {
 	ctx, stop := context.WithTimeout(r.ctx, cancelTime)
 	defer stop()
 	if err := wire.Cancel(ctx, "tcp", c.Address(), c.Key); err != nil {
 		r.log.Debug("a statement could not be cancelled", "node", c.Node(), "err", err)
+		return false
 	}
+	return true
 }
 
 // leave ends the session from outside: what it is doing is cancelled.
