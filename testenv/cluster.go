@@ -173,6 +173,10 @@ func (c *Cluster) ready() error {
 	if c.up != nil && !c.up.Running() {
 		return hopeless{errors.New("`orchestrator up` has ended")}
 	}
+	// Until it says so itself, an interrupt is one of an unfinished start, which is a failure.
+	if c.up != nil && !strings.Contains(c.up.Output(), "is up:") {
+		return errors.New("`orchestrator up` does not say that the cluster is up")
+	}
 	return c.Ready()
 }
 
