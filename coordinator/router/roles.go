@@ -1,16 +1,19 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/multicoord/multicoord/coordinator/route"
 	"github.com/multicoord/multicoord/coordinator/wire"
 	"github.com/multicoord/multicoord/sql"
 )
@@ -31,8 +34,9 @@ type roles struct {
 	r    *Router
 	mu   sync.Mutex
 	m    map[[2]string]*role
-	look sync.Mutex // one look-up at a time; guards conn
+	look sync.Mutex // one look-up at a time; guards conn and node
 	conn *pgx.Conn
+	node string // what conn is connected to
 }
 
 const (
@@ -93,32 +97,64 @@ func (l *roles) doubt(user, database string) {
 	}
 }
 
-// read asks the coordinator that was asked last, then the others: any will do.
+// read asks the primary. Only while it cannot be asked does the word of a standby count, and only of one that serves
+// reads: how far another is behind is not known, and it may still have a password that was changed long ago.
 func (l *roles) read(ctx context.Context, user, database string) (*role, error) {
-	if l.conn != nil {
-		e, err := l.ask(ctx, user, database)
-		if err == nil {
-			return e, nil
-		}
-	}
+	table := l.r.view.Load().table
 	var errs []error
-	for _, s := range l.r.view.Load().table.Servers {
-		c, err := l.r.ownConnection(ctx, s.Address, l.r.ownDatabase(), lookTime)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", s.Name, err))
-			continue
-		}
-		l.conn = c
-		e, err := l.ask(ctx, user, database)
+	for _, s := range trusted(table) {
+		e, err := l.readFrom(ctx, s, user, database)
 		if err == nil {
 			return e, nil
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", s.Name, err))
 	}
 	if len(errs) == 0 {
-		return nil, errors.New("the router has not heard of any coordinator yet")
+		return nil, fmt.Errorf("neither a primary nor a standby that serves reads: %s", table.PrimaryReason)
 	}
 	return nil, errors.Join(errs...)
+}
+
+// trusted gives the servers that may be asked about roles, the primary first, then the standbys by how far they are behind.
+func trusted(t *route.Table) []*route.Server {
+	var list []*route.Server
+	for i := range t.Standbys {
+		if t.Standbys[i].Eligible {
+			list = append(list, &t.Standbys[i])
+		}
+	}
+	slices.SortStableFunc(list, func(a, b *route.Server) int { return cmp.Compare(a.LagBytes, b.LagBytes) })
+	if t.Primary != nil {
+		list = append([]*route.Server{t.Primary}, list...)
+	}
+	return list
+}
+
+func (l *roles) readFrom(ctx context.Context, s *route.Server, user, database string) (*role, error) {
+	at := s.Name + " " + s.Address
+	if l.conn != nil && l.node == at {
+		if e, err := l.ask(ctx, user, database); err == nil {
+			return e, nil
+		} // the connection may have been lost long ago
+	}
+	l.hangUp(ctx)
+	c, err := l.r.ownConnection(ctx, s.Address, l.r.ownDatabase(), lookTime)
+	if err != nil {
+		return nil, err
+	}
+	l.conn, l.node = c, at
+	return l.ask(ctx, user, database)
+}
+
+// hangUp gives the connection up; look is held.
+func (l *roles) hangUp(ctx context.Context) {
+	if l.conn == nil {
+		return
+	}
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer stop()
+	_ = l.conn.Close(ctx)
+	l.conn = nil
 }
 
 func (l *roles) ask(ctx context.Context, user, database string) (*role, error) {
@@ -133,8 +169,7 @@ func (l *roles) ask(ctx context.Context, user, database string) (*role, error) {
 	case errors.Is(err, pgx.ErrNoRows):
 		return e, nil
 	case err != nil:
-		_ = l.conn.Close(ctx)
-		l.conn = nil
+		l.hangUp(ctx)
 		return nil, fmt.Errorf("read the verifier of role %q: %w", user, err)
 	}
 	e.found = true
@@ -147,12 +182,7 @@ func (l *roles) ask(ctx context.Context, user, database string) (*role, error) {
 func (l *roles) close() {
 	l.look.Lock()
 	defer l.look.Unlock()
-	if l.conn != nil {
-		ctx, stop := context.WithTimeout(context.WithoutCancel(l.r.ctx), time.Second)
-		defer stop()
-		_ = l.conn.Close(ctx)
-		l.conn = nil
-	}
+	l.hangUp(l.r.ctx)
 }
 
 // ownConnection connects with the router's own role.
