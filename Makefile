@@ -9,6 +9,8 @@ GO ?= go
 ARGS ?=
 FUZZTIME ?= 30s
 ROUNDS ?= 5
+# VERBOSE=-v names each test.
+VERBOSE ?=
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,10 +31,10 @@ packages:
 test: test-unit test-integration ## all tests, with what they need installed if it is missing
 
 test-unit: ## the tests of each package, under the race detector
-	@.ci/test.sh unit
+	@.ci/test.sh unit $(VERBOSE)
 
 test-integration: ## the tests on real clusters (testenv)
-	@.ci/test.sh integration
+	@.ci/test.sh integration $(VERBOSE)
 
 lint: ## golangci-lint with gofumpt and vet, shellcheck, the import-direction test
 	@.ci/lint.sh

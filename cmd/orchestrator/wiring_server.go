@@ -370,12 +370,15 @@ func nodeOfSlot(slot string) string {
 	return strings.ReplaceAll(strings.TrimPrefix(slot, physical.SlotName("")), "_", "-")
 }
 
-func (n *nodeServer) Prepare(ctx context.Context) error {
+func (n *nodeServer) Prepare(ctx context.Context, database string) error {
 	return n.with(ctx, func(conn *pgx.Conn) error {
 		if err := roles.Ensure(ctx, conn, map[string]string{
 			secret.SuperuserRole: n.secrets.Superuser, secret.ReplicationRole: n.secrets.Replication,
 			secret.RouterRole: n.secrets.Router, secret.OwnerRole: n.secrets.Owner,
 		}); err != nil {
+			return err
+		}
+		if err := roles.EnsureDatabase(ctx, conn, database); err != nil {
 			return err
 		}
 		if n.group != cluster.CoordinatorGroup {

@@ -1,4 +1,4 @@
-// Package roles makes the cluster's own roles on a group's primary.
+// Package roles makes the cluster's own roles, and its default database, on a group's primary.
 //
 // Level: adapter; it runs the statements of package sql over a superuser's connection.
 //
@@ -55,6 +55,21 @@ func Ensure(ctx context.Context, conn *pgx.Conn, passwords map[string]string) er
 		if err := ensure(ctx, conn, n, v); err != nil {
 			return fmt.Errorf("make role %q: %w", n, err)
 		}
+	}
+	return nil
+}
+
+// EnsureDatabase makes the database if it does not exist.
+func EnsureDatabase(ctx context.Context, conn *pgx.Conn, name string) error {
+	var there bool
+	if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1)", name).Scan(&there); err != nil {
+		return fmt.Errorf("look for database %q: %w", name, err)
+	}
+	if there {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize()); err != nil {
+		return fmt.Errorf("make database %q: %w", name, err)
 	}
 	return nil
 }

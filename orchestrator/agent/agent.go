@@ -297,7 +297,7 @@ func orderFor(snap cluster.Snapshot, g cluster.Group, n cluster.Node) order {
 	o := order{
 		view: View{Node: n, Placed: true}, group: g.ID, host: host, ttl: snap.Spec.Failover.TTL.D(),
 		specRevision: snap.SpecRevision, groupRevision: snap.GroupRevision[g.ID],
-		settings: Settings{Role: cluster.Standby, Parameters: snap.Spec.PostgreSQL.Parameters, HBA: snap.Spec.PostgreSQL.HBA, Standbys: len(g.Nodes) - 1},
+		settings: Settings{Role: cluster.Standby, Parameters: snap.Spec.PostgreSQL.Parameters, HBA: snap.Spec.PostgreSQL.HBA, Standbys: len(g.Nodes) - 1, Database: snap.Spec.PostgreSQL.Database},
 	}
 	for _, m := range g.Nodes {
 		if m.Name != n.Name {

@@ -73,6 +73,7 @@ type keeper struct {
 	applied     *Settings // the settings on disk, as far as this agent wrote them
 	appliedRev  int64
 	prepared    uint64 // the term under which the roles were made
+	database    string // that was made then
 	configured  bool   // there is a configuration, perhaps an old one
 	wasRunning  int    // the pid seen running last, 0 when none
 	runningFrom time.Time
@@ -194,7 +195,7 @@ func (k *keeper) look(ctx context.Context, o order) (Seen, Running) {
 	defer cancel()
 	now := time.Now()
 	r := k.right.current()
-	s := Seen{Held: r.Term != 0, HeldTerm: r.Term, Prepared: r.Term != 0 && k.prepared == r.Term}
+	s := Seen{Held: r.Term != 0, HeldTerm: r.Term, Prepared: r.Term != 0 && k.prepared == r.Term && k.database == o.settings.Database}
 	disk, err := k.server.Data.Inspect(ctx)
 	if err != nil {
 		disk.Foreign = "the directory cannot be read: " + err.Error()
@@ -290,10 +291,10 @@ func (k *keeper) act(ctx context.Context, o order, step Step) error {
 		}
 		return k.server.Process.Reload(ctx)
 	case Prepare:
-		if err := k.server.SQL.Prepare(ctx); err != nil {
+		if err := k.server.SQL.Prepare(ctx, o.settings.Database); err != nil {
 			return err
 		}
-		k.prepared = o.view.Group.Term
+		k.prepared, k.database = o.view.Group.Term, o.settings.Database
 		return nil
 	case EnsureSlots:
 		return k.server.SQL.EnsureSlots(ctx, o.view.Peers)

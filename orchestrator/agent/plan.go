@@ -163,7 +163,7 @@ func planPrimary(v View, s Seen) Step {
 	case !s.Configured:
 		return Step{Configure, "the settings have changed"}
 	case !s.Prepared:
-		return Step{Prepare, "a term has begun"}
+		return Step{Prepare, "a term has begun, or the database is another one"}
 	case !sameSlots(s.Server.Slots, v.Peers):
 		return Step{EnsureSlots, "the group's nodes have changed"}
 	}

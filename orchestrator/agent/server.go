@@ -40,6 +40,8 @@ type Settings struct {
 	Upstream *Upstream
 	// Standbys is the number of the group's nodes beside the primary.
 	Standbys int
+	// Database is the one that clients get by default; a primary makes it.
+	Database string
 }
 
 // Running is what the guard tells of a server process.
@@ -118,8 +120,8 @@ type Process interface {
 // accept connections.
 type SQL interface {
 	Observe(ctx context.Context) (Observation, error)
-	// Prepare makes the roles and functions that the cluster needs on a primary; it can be repeated.
-	Prepare(ctx context.Context) error
+	// Prepare makes the roles, the database and the functions that the cluster needs on a primary; it can be repeated.
+	Prepare(ctx context.Context, database string) error
 	// EnsureSlots makes the physical slots of the given nodes and drops those of ours that are not in the list
 	// and not in use.
 	EnsureSlots(ctx context.Context, nodes []string) error
