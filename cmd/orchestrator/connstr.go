@@ -23,8 +23,8 @@ import (
 // passfileName is the libpq password file in the data folder to which printed connection strings point.
 const passfileName = "client.pgpass"
 
-// readOnlyOptions make every transaction of a session read-only unless it says otherwise, so that the router sends
-// those that it begins with BEGIN to standbys as well, and not only single statements that surely read.
+// readOnlyOptions make every transaction of a session read-only unless it says otherwise. Where its statements run is
+// the router's business: a transaction goes to a standby only when its BEGIN says READ ONLY.
 const readOnlyOptions = "-c default_transaction_read_only=on"
 
 // connection is what a client needs to connect with libpq.
@@ -49,7 +49,7 @@ type connstrOptions struct {
 
 func (o *connstrOptions) add(a *app, cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.BoolVar(&o.readOnly, "read-only", false, "for reading only: transactions, and statements that surely only read, go to standbys that are fresh enough")
+	f.BoolVar(&o.readOnly, "read-only", false, "for reading only: nothing can be written; statements that surely only read, and transactions begun with BEGIN READ ONLY, go to standbys that are fresh enough")
 	f.BoolVar(&o.direct, "direct", false, "to the servers themselves, past the router")
 	f.BoolVar(&o.admin, "admin", false, "to the router's admin console, for SHOW and RELOAD")
 	f.StringVar(&o.group, "group", "0", "group whose servers are meant, with --direct")

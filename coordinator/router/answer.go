@@ -37,7 +37,9 @@ func (s *session) answer(f wire.Frame) (verdict, error) {
 		st = &r.steps[r.head]
 	}
 	switch f.Type {
-	case 'N', 'A':
+	case 'A': // whatever is under way, it is for the client
+		return pass, nil
+	case 'N':
 		if st != nil && st.hidden {
 			return hide, nil
 		}

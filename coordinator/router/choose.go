@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/multicoord/multicoord/coordinator/pool"
@@ -18,6 +17,8 @@ import (
 type plan struct {
 	// read: they may go to a standby. wrote: they may have written once they are done.
 	read, wrote bool
+	// hinted: that it only reads was said by the client, not found out.
+	hinted      bool
 	reason      string
 	consistency cluster.Consistency
 	exclude     []string // nodes that have failed the batch already
@@ -33,10 +34,7 @@ func (s *session) add(p *plan, info *statement.Info, hot bool) {
 	}
 	read, reason := info.Read(s.catalog.volatility())
 	if !read && info.Route == "standby" && onlySelects(info) {
-		read = true // the user knows better; a standby refuses to write anyway
-	}
-	if !read && s.status == 'I' && onlyBegins(info) && s.readOnlyByDefault() {
-		read = true // as BEGIN READ ONLY is
+		read, p.hinted = true, true // the user knows better; a standby refuses to write anyway
 	}
 	if !read {
 		if p.read {
@@ -72,26 +70,6 @@ func onlySelects(info *statement.Info) bool {
 		}
 	}
 	return info.Err == nil && info.Pin() == ""
-}
-
-// onlyBegins tells whether a text is a BEGIN that leaves it to the session's default whether the transaction may write.
-func onlyBegins(info *statement.Info) bool {
-	return info.Err == nil && len(info.Statements) == 1 && info.Statements[0].Kind == statement.Begin &&
-		info.Statements[0].ReadOnly == nil && info.Statements[0].Isolation != "serializable"
-}
-
-// readOnlyByDefault tells whether the session has asked for transactions that only read.
-func (s *session) readOnlyByDefault() bool {
-	made, ok := s.tx.want.Lookup("default_transaction_read_only")
-	if !ok {
-		return false
-	}
-	for _, on := range []string{"'on'", "'true'", "'yes'", "'1'"} {
-		if strings.HasSuffix(made, " TO "+on) {
-			return true
-		}
-	}
-	return false
 }
 
 // onlyControl tells whether a text only begins or ends transactions or changes the session.
@@ -144,9 +122,14 @@ func (s *session) acquire(p *plan) error {
 		p.read, p.reason = false, "the session's settings need the primary"
 	}
 	var w *patience
+	gone := false
 	for {
 		view := s.r.view.Load()
 		choice := s.choose(view, p)
+		if err := w.spent(choice); err != nil {
+			w.end()
+			return err
+		}
 		if choice.Diverted {
 			s.divert(view, &choice)
 		}
@@ -157,16 +140,18 @@ func (s *session) acquire(p *plan) error {
 				return nil
 			}
 			s.undivert()
-			if err = s.failedToConnect(view, choice, p, err); err != nil {
+			excluded := len(p.exclude)
+			if e := s.failedToConnect(view, choice, p, w, err); e != nil {
 				w.end()
-				return err
+				return e
+			}
+			if len(p.exclude) > excluded || errors.Is(err, pool.ErrGone) && !gone {
+				gone = errors.Is(err, pool.ErrGone)
+				continue // another server, or another pool, at once
 			}
 		}
 		if w == nil {
 			w = s.patience(view.settings.WaitTimeout.D())
-		}
-		if choice.Server != nil && p.read {
-			continue // another server at once; the failed one is excluded
 		}
 		if err := w.wait(view.changed, choice); err != nil {
 			w.end()
@@ -213,6 +198,7 @@ func (s *session) connect(v *view, choice route.Choice, p *plan, w **patience) e
 	}
 	s.last = lastRoute{choice.Server.Name, reason}
 	s.server = choice.Server
+	p.wrote = p.wrote || primary && p.hinted // a standby would have refused
 	switch {
 	case s.greeting:
 	case primary:
@@ -249,7 +235,10 @@ func (s *session) undivert() {
 }
 
 // failedToConnect decides whether another attempt is worth while: nil, or the error for the client.
-func (s *session) failedToConnect(v *view, choice route.Choice, p *plan, err error) error {
+func (s *session) failedToConnect(v *view, choice route.Choice, p *plan, w *patience, err error) error {
+	if w != nil && w.ctx.Err() != nil {
+		return asError(context.Cause(w.ctx))
+	}
 	if errors.Is(err, pool.ErrGone) {
 		s.forgetPool(choice.Server.Name)
 		return nil
@@ -331,6 +320,19 @@ func (w *patience) end() {
 	w.s.cancelMu.Unlock()
 	w.cancel(nil)
 	w.s.r.metrics.waiting.Add(-1)
+}
+
+// spent is the error with which waiting ends, nil while there is patience left.
+func (w *patience) spent(choice route.Choice) error {
+	switch {
+	case w == nil:
+		return nil
+	case w.ctx.Err() != nil:
+		return asError(context.Cause(w.ctx))
+	case time.Until(w.deadline) <= 0:
+		return w.exhausted(choice)
+	}
+	return nil
 }
 
 // wait returns when the table has changed or a little time has passed; an error when patience is at its end.

@@ -261,8 +261,9 @@ func (s *session) sync() error {
 		return s.ghostBatch()
 	}
 	for i := range b.items {
-		if b.items[i].local == nil {
-			return s.run(&b.plan)
+		it := &b.items[i]
+		if it.local == nil || s.status == 'T' && it.kind == 'E' && it.local.wouldFail() != nil {
+			return s.run(&b.plan) // an error of ours aborts the server's transaction too
 		}
 	}
 	if s.status == 'E' && len(b.items) > 0 && !onlyTrivial(b.items) {

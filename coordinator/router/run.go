@@ -201,7 +201,10 @@ func (s *session) finish(p *plan) {
 	r := &s.reply
 	r.busy = false
 	s.status = r.ready
-	s.wrote = s.wrote || p.wrote && s.onPrimary
+	// The session's next read may show no less than what this one has seen. A read that is on the primary only until a
+	// standby has caught up with the session does not put that off, or a busy session would never leave the primary.
+	ahead := p.consistency == cluster.Session && (!p.read || s.diverted)
+	s.wrote = s.wrote || s.onPrimary && (p.wrote || ahead)
 	if s.status != 'I' {
 		return
 	}
@@ -234,7 +237,8 @@ func (s *session) elsewhere(p *plan, node string) {
 		s.release()
 	}
 	p.exclude = append(p.exclude, node)
-	p.read, p.reason = false, "run again on the primary after "+node+" failed it"
+	// What a standby fails may turn out to write on the primary: a view hides what it calls.
+	p.read, p.wrote, p.reason = false, true, "run again on the primary after "+node+" failed it"
 	s.r.sampler.hasten()
 }
 

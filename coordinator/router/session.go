@@ -33,6 +33,7 @@ type session struct {
 	since          time.Time
 	encrypted      bool
 	catalog        *database
+	admitted       bool // it counts as a client
 	primaryOnly    []string // defaults of the role or the database that only the primary honours
 
 	status byte // of the transaction, as the client was last told: I, T or E
@@ -44,7 +45,7 @@ type session struct {
 	listening bool
 	// onPrimary: srv is the primary's.
 	onPrimary bool
-	// wrote: the transaction may have written.
+	// wrote: the transaction may have written, or has seen what standbys may not have yet.
 	wrote bool
 	// server is the route's entry of srv; diverted: srv is the primary's because no standby was eligible for a read.
 	server   *route.Server

@@ -1,6 +1,8 @@
 package router
 
 import (
+	"strings"
+
 	"github.com/multicoord/multicoord/coordinator/statement"
 	"github.com/multicoord/multicoord/coordinator/wire"
 )
@@ -21,6 +23,11 @@ func (s *session) query(f wire.Frame) error {
 			return s.localQuery(a)
 		}
 	}
+	if len(info.Statements) > 1 && s.status != 'E' {
+		if e := s.misused(info); e != nil {
+			return s.localQuery(&answer{err: e})
+		}
+	}
 	p := s.newPlan()
 	s.add(&p, info, true)
 	s.batch.query, s.batch.info = f.Raw, info
@@ -33,12 +40,38 @@ func (s *session) localQuery(a *answer) error {
 	if s.status == 'E' {
 		return s.refuse(abortedTransaction())
 	}
+	if a.wouldFail() != nil && s.status == 'T' {
+		return s.failed(a)
+	}
 	var out []byte
 	if a.columns != nil && a.err == nil {
 		out = a.describe(out)
 	}
 	out, _ = a.execute(out)
 	return s.send(wire.AppendReady(out, s.status))
+}
+
+// failed answers a Query with an error of ours within a transaction, which the server must abort.
+func (s *session) failed(a *answer) error {
+	s.lend()
+	s.batch.items = append(s.batch.items, item{kind: 'E', local: a})
+	s.batch.sync = true
+	p := s.newPlan()
+	return s.run(&p)
+}
+
+// misused gives the error of the first of several statements that gives one of the router's settings a value that it
+// cannot have; the server, which takes any, would not object.
+func (s *session) misused(info *statement.Info) *wire.Error {
+	for i := range info.Statements {
+		st := &info.Statements[i]
+		if (st.Kind == statement.Set || st.Kind == statement.Reset) && strings.HasPrefix(st.Name, own) {
+			if e := s.ownSetting(st).wouldFail(); e != nil {
+				return e
+			}
+		}
+	}
+	return nil
 }
 
 // ghostQuery answers for a transaction whose server connection is lost, as PostgreSQL does for one that has failed.
@@ -55,6 +88,9 @@ func endsTransaction(info *statement.Info) bool {
 		return false
 	}
 	k := info.Statements[0].Kind
+	if info.Statements[0].Chain {
+		return false // there is no server to begin the next one on
+	}
 	return k == statement.Commit || k == statement.Rollback || k == statement.PrepareTransaction
 }
 
