@@ -73,7 +73,11 @@ func (s *session) answer(f wire.Frame) (verdict, error) {
 		if st.kind == 'D' {
 			r.head++
 		}
-	case 't', 'V', 'H', 'c':
+	case 't':
+		if st.kind == 'D' && st.what == 'S' && st.st != nil && !r.retry && r.settings == nil {
+			s.resolved(st.st, f.Body())
+		}
+	case 'V', 'H', 'c':
 	case 'G':
 		s.copyWanted(st)
 	case 'C', 'I', 's':
@@ -142,9 +146,13 @@ func (s *session) completed(st *step, f wire.Frame) {
 		r.completed++
 	case 'E':
 		r.executed = true
-		if f.Type == 'C' && st.info != nil {
+		if f.Type != 'I' && st.info != nil { // a suspended portal may never be resumed
 			if len(st.info.Statements) == 1 {
-				s.succeeded(st.info, 0, f.Body())
+				body := f.Body()
+				if f.Type == 's' {
+					body = nil
+				}
+				s.succeeded(st.info, 0, body)
 			} else if st.info.Err != nil && st.info.PinIfAccepted != "" {
 				s.pin(st.info.PinIfAccepted)
 			}
@@ -164,6 +172,10 @@ func (s *session) succeeded(info *statement.Info, n int, body []byte) {
 	st := &info.Statements[n]
 	switch st.Kind {
 	case statement.Read, statement.Write:
+		if defines(st) {
+			s.catalog.generation.Add(1)
+			s.tx.redefined = true
+		}
 		if st.Pin == "" && len(st.Settings) == 0 && !st.ChangesFunctions {
 			return
 		}
@@ -192,6 +204,18 @@ func (s *session) succeeded(info *statement.Info, n int, body []byte) {
 	if st.ChangesFunctions {
 		s.r.catalogs.changed(s.catalog)
 	}
+}
+
+// defines tells that a statement may change what a text means: it is DDL of objects that others see too.
+func defines(st *statement.Statement) bool {
+	if st.Kind != statement.Write || st.Pin != "" {
+		return false
+	}
+	switch st.Tag {
+	case "INSERT", "UPDATE", "DELETE", "MERGE", "SELECT", "TRUNCATE", "VACUUM", "ANALYZE", "CHECKPOINT", "REINDEX":
+		return false
+	}
+	return true
 }
 
 // fail takes an error of the server in.
@@ -223,6 +247,7 @@ func (s *session) fail(f wire.Frame, st *step) (verdict, error) {
 		s.r.sampler.hasten() // perhaps it is not the primary any more
 	}
 	r.failed = true
+	s.keepLocks(st)
 	v := pass
 	if st.instead != nil {
 		r.instead = st.instead.Append(r.instead[:0])
@@ -233,6 +258,22 @@ func (s *session) fail(f wire.Frame, st *step) (verdict, error) {
 	}
 	return v, nil
 }
+
+// keepLocks pins the session when a statement has failed that may have taken what no rollback gives back.
+func (s *session) keepLocks(st *step) {
+	n := 0
+	if st.kind == 'Q' {
+		n = s.reply.completed
+	} else if st.kind != 'E' {
+		return
+	}
+	if st.info != nil && n < len(st.info.Statements) && st.info.Statements[n].Pin == sessionLock {
+		s.pin(sessionLock)
+	}
+}
+
+// sessionLock is the reason (statement.Statement.Pin) of what survives a rollback.
+const sessionLock = "session advisory lock"
 
 func settingsFailed(e *wire.Error, node string) *wire.Error {
 	c := *e

@@ -27,9 +27,11 @@ type database struct {
 	name    string
 	catalog atomic.Pointer[statement.Catalog]
 	stale   atomic.Bool
-	used    atomic.Int64 // sessions
-	read    time.Time    // the loader's
-	failed  bool
+	// generation counts the changes of definitions that went through this router.
+	generation atomic.Uint64
+	used       atomic.Int64 // sessions
+	read       time.Time    // the loader's
+	failed     bool
 }
 
 const (

@@ -116,7 +116,7 @@ func (s *session) collectParse(f wire.Frame) (item, error) {
 			s.add(&s.batch.plan, old.info, false)
 			return it, nil
 		}
-		it.st = s.r.library.take(query, types, func() *statement.Info { return s.r.cache.Analyze(query) })
+		it.st = s.r.library.take(query, types, s.scope(), func() *statement.Info { return s.r.cache.Analyze(query) })
 		it.undo, it.name = true, string(name)
 		s.named[it.name] = it.st
 	}

@@ -213,6 +213,10 @@ func (s *session) finish(p *plan) {
 	} else {
 		s.tx.end()
 	}
+	if s.tx.redefined { // what others have prepared since was made before the commit
+		s.tx.redefined = false
+		s.catalog.generation.Add(1)
+	}
 	if len(s.portals) > 0 {
 		clear(s.portals)
 	}

@@ -34,6 +34,10 @@ type transaction struct {
 	begin   *state   // before the first change of the transaction
 	local   *options // of SET LOCAL, until the end of the transaction
 	saves   []savepoint
+	// localScope is what SET LOCAL has made of the transaction's search_path and role; redefined tells that the
+	// transaction has changed definitions.
+	localScope string
+	redefined  bool
 }
 
 type savepoint struct {
@@ -67,7 +71,7 @@ func (t *transaction) current() options {
 
 // end keeps the transaction's changes.
 func (t *transaction) end() {
-	t.begin, t.local = nil, nil
+	t.begin, t.local, t.localScope = nil, nil, ""
 	t.saves = t.saves[:0]
 }
 
@@ -100,6 +104,12 @@ func (t *transaction) complete(st *statement.Statement, tag string) {
 			t.want, t.have, t.options = t.started.want, nil, t.started.options
 		}
 	default:
+		if st.Local {
+			switch st.Name {
+			case "search_path", "role", "session_authorization":
+				t.localScope += st.Name + "=" + st.Value + ";"
+			}
+		}
 		for i := range st.Settings {
 			t.set(&st.Settings[i])
 		}

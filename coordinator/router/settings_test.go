@@ -131,11 +131,12 @@ func TestQuotedValuesMeanTheSameEverywhere(t *testing.T) {
 func TestTheLibraryKnowsTheSameStatementOnce(t *testing.T) {
 	l := newLibrary()
 	info := func() *statement.Info { return statement.Analyze("select 1") }
-	a := l.take([]byte("select 1"), []byte{0, 0}, info)
-	require.Same(t, a, l.take([]byte("select 1"), []byte{0, 0}, info))
-	b := l.take([]byte("select 1"), []byte{0, 1, 0, 0, 0, 23}, info)
+	a := l.take([]byte("select 1"), []byte{0, 0}, "", info)
+	require.Same(t, a, l.take([]byte("select 1"), []byte{0, 0}, "", info))
+	b := l.take([]byte("select 1"), []byte{0, 1, 0, 0, 0, 23}, "", info)
 	require.NotEqual(t, a.name, b.name)
 	require.LessOrEqual(t, len(a.name), 63)
-	require.Equal(t, 2, l.size())
+	require.NotEqual(t, a.name, l.take([]byte("select 1"), []byte{0, 0}, "other", info).name)
+	require.LessOrEqual(t, 2, l.size())
 	require.False(t, slices.Equal(a.types, b.types))
 }
