@@ -168,6 +168,9 @@ func (p *Pool) dial(ctx context.Context, deadline time.Time) (*Conn, error) {
 	s, err := p.connect(ctx, max(timeout, time.Millisecond))
 	if err != nil {
 		p.free(nil)
+		if errors.Is(err, wire.ErrStaleKeys) && p.owner.cfg.Stale != nil {
+			p.owner.cfg.Stale(p.User)
+		}
 		return nil, &DialError{Node: p.node.name, Address: p.node.address, Err: err}
 	}
 	c := newConn(p, s, generation, time.Now())

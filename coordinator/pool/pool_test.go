@@ -74,7 +74,7 @@ func fixed(t *testing.T, size int) (*Pools, *far) {
 	f := newFar(t)
 	p := New(Config{Dial: f.dial}, Limits{Size: size, Idle: time.Hour})
 	p.SetNodes([]Node{{Name: "a", Address: "a:1", Primary: true}, {Name: "b", Address: "b:1"}})
-	p.SetCredentials(wire.Credentials{User: "u"})
+	p.SetCredentials(wire.Credentials{User: "u"}, time.Now())
 	t.Cleanup(p.close)
 	return p, f
 }

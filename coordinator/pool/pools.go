@@ -21,6 +21,8 @@ type Config struct {
 	TLS *tls.Config
 	// Waited is told how long a caller has waited for a connection; may be nil.
 	Waited func(time.Duration)
+	// Stale is told that a server does not take a user's keys because the password is another one there; may be nil.
+	Stale func(user string)
 }
 
 // Limits may change at any time.
@@ -57,7 +59,7 @@ type Pools struct {
 
 	mu    sync.RWMutex
 	pools map[key]*Pool
-	creds map[string]wire.Credentials
+	creds map[string]keyring
 	done  bool
 }
 
@@ -66,7 +68,7 @@ func New(cfg Config, limits Limits) *Pools {
 	if cfg.Dial == nil {
 		cfg.Dial = wire.Connect
 	}
-	p := &Pools{cfg: cfg, pools: make(map[key]*Pool), creds: make(map[string]wire.Credentials)}
+	p := &Pools{cfg: cfg, pools: make(map[key]*Pool), creds: make(map[string]keyring)}
 	p.nodes.Store(&map[string]*node{})
 	p.SetLimits(limits)
 	return p
@@ -128,6 +130,17 @@ func (p *Pools) SetNodes(list []Node) {
 	}
 }
 
+// Retire closes a user's idle connections to a database on all nodes; those in use are closed when they come back.
+func (p *Pools) Retire(user, database string) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for k, pool := range p.pools {
+		if k.user == user && k.database == database {
+			pool.retire()
+		}
+	}
+}
+
 // Expire ends what is under way on a node's connections, and closes the idle ones: the node does not answer.
 func (p *Pools) Expire(name string) {
 	p.mu.RLock()
@@ -139,18 +152,29 @@ func (p *Pools) Expire(name string) {
 	}
 }
 
-// SetCredentials remembers what a user's new connections log in with: the keys of the latest login.
-func (p *Pools) SetCredentials(c wire.Credentials) {
+// keyring holds what a user's connections log in with, and when the verifier was read that it belongs to.
+type keyring struct {
+	wire.Credentials
+	read time.Time
+}
+
+// SetCredentials remembers what a user's new connections log in with. read is when the verifier was read that the keys
+// were checked against: keys that belong to an older one than those at hand are of a password that has been changed since,
+// and change nothing.
+func (p *Pools) SetCredentials(c wire.Credentials, read time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.creds[c.User] = c
+	if have, ok := p.creds[c.User]; ok && read.Before(have.read) {
+		return
+	}
+	p.creds[c.User] = keyring{c, read}
 }
 
 func (p *Pools) credentials(user string) (wire.Credentials, bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	c, ok := p.creds[user]
-	return c, ok
+	return c.Credentials, ok
 }
 
 // Pool finds or makes the pool of a user's connections to a database on a node; nil when the node is not known.

@@ -13,15 +13,16 @@ import (
 	"github.com/multicoord/multicoord/orchestrator/cluster"
 )
 
-// loginTime bounds the start-up and the authentication of a client (PostgreSQL's authentication_timeout).
-const loginTime = time.Minute
+// loginTime bounds the start-up and the authentication of a client. PostgreSQL's authentication_timeout is 60 s, for people
+// who type passwords at the prompt of the server; here they have been typed before the client connects again, and whoever
+// keeps sockets open without logging in takes places from those who do.
+const loginTime = 15 * time.Second
 
 // maxMessage bounds a client's message, in bytes: PostgreSQL takes no more (MaxAllocSize).
 const maxMessage = 1<<30 - 1
 
-// crowd is how many connections above max_client_conn may be logging in: those get an error, cancel requests are
-// served.
-const crowd = 128
+// crowd is how many connections besides max_client_conn may not have logged in yet. They do not count as clients.
+const crowd = 100
 
 // client serves one connection from its first byte to its last.
 func (r *Router) client(accepted net.Conn) {
@@ -36,12 +37,11 @@ func (r *Router) client(accepted net.Conn) {
 		_ = t.SetNoDelay(true)
 		_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4})
 	}
-	n := r.sessions.count.Add(1)
-	defer r.sessions.count.Add(-1)
 	limit := r.view.Load().settings.MaxClients
-	if n > int64(limit+crowd) {
+	if !r.sessions.enter(accepted, limit+crowd) {
 		return
 	}
+	defer r.sessions.entered(accepted)
 	start, conn, err := wire.ReadStartup(conn, wire.StartupConfig{TLS: r.cfg.TLS, Timeout: loginTime})
 	if err != nil {
 		var e *wire.Error
@@ -54,11 +54,8 @@ func (r *Router) client(accepted net.Conn) {
 		r.cancelRequest(*start.Cancel)
 		return
 	}
-	if n > int64(limit) {
-		e := wire.Fatal("53300", "sorry, too many clients already")
-		e.Hint = "The router accepts max_client_conn clients; raise it with `orchestrator config set router.max_client_conn=N`."
-		reject(conn, e)
-		r.metrics.refused.Add(1)
+	if r.sessions.count.Load() >= int64(limit) { // an early word; admit has the last
+		r.tooMany(conn)
 		return
 	}
 	s := &session{
@@ -71,6 +68,11 @@ func (r *Router) client(accepted net.Conn) {
 	r.sessions.add(s, start.Protocol)
 	defer r.sessions.remove(s)
 	defer s.close()
+	defer func() {
+		if s.admitted {
+			r.sessions.leave(s.user)
+		}
+	}()
 	if err := s.login(start); err != nil {
 		var e *wire.Error
 		if errors.As(err, &e) {
@@ -79,6 +81,7 @@ func (r *Router) client(accepted net.Conn) {
 		}
 		return
 	}
+	r.sessions.entered(accepted)
 	s.in = wire.NewReader(conn, maxMessage)
 	if r.draining.Load() {
 		_ = s.farewell(shuttingDown())
@@ -87,6 +90,18 @@ func (r *Router) client(accepted net.Conn) {
 	if err := s.serve(); err != nil {
 		r.log.Debug("a session has ended", "client", conn.RemoteAddr().String(), "user", s.user, "err", err)
 	}
+}
+
+// tooManyClients is PostgreSQL's message, with what to do about it here.
+func tooManyClients() *wire.Error {
+	e := wire.Fatal("53300", "sorry, too many clients already")
+	e.Hint = "The router accepts max_client_conn clients; raise it with `orchestrator config set router.max_client_conn=N`."
+	return e
+}
+
+func (r *Router) tooMany(conn net.Conn) {
+	reject(conn, tooManyClients())
+	r.metrics.refused.Add(1)
 }
 
 // reject tells a client why it is not let in.
@@ -152,9 +167,32 @@ func (s *session) authenticate() (*role, error) {
 		return nil, wire.Fatal("28000", "role %q is not permitted to log in", s.user)
 	case role.expired:
 		return nil, wire.Fatal("28P01", "password authentication failed for user %q", s.user)
+	case !role.allowed:
+		return nil, wire.Fatal("55000", "database %q is not currently accepting connections", s.database)
+	case !role.mayConnect:
+		e := wire.Fatal("42501", "permission denied for database %q", s.database)
+		e.Detail = "User does not have CONNECT privilege."
+		return nil, e
 	}
-	s.r.pools.SetCredentials(wire.Credentials{User: s.user, Keys: &keys, Verifier: &verifier})
+	if err := s.admit(role); err != nil {
+		return nil, err
+	}
+	s.r.pools.SetCredentials(wire.Credentials{User: s.user, Keys: &keys, Verifier: &verifier}, role.at)
 	return role, nil
+}
+
+// admit makes an authenticated client one that counts.
+func (s *session) admit(role *role) error {
+	clients, own := s.r.sessions.admit(s.user)
+	s.admitted = true
+	if clients > int64(s.r.view.Load().settings.MaxClients) {
+		s.r.metrics.refused.Add(1)
+		return tooManyClients()
+	}
+	if !role.superuser && role.limit >= 0 && own > role.limit {
+		return wire.Fatal("53300", "too many connections for role %q", s.user)
+	}
+	return nil
 }
 
 // startSettings takes the parameters of the start-up packet as the session's first settings, and the defaults of role
@@ -301,6 +339,17 @@ func (w *welcomes) put(k welcomeKey, p *pool.Params) {
 		clear(w.m)
 	}
 	w.m[k] = welcome{p, time.Now().Add(welcomeTime)}
+}
+
+// forget has the servers asked again what they report to a user.
+func (w *welcomes) forget(user string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for k := range w.m {
+		if k.user == user {
+			delete(w.m, k)
+		}
+	}
 }
 
 // welcome finds out what the server reports to this session. A server that refuses the user, the database or a setting

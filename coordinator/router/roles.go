@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -25,8 +26,18 @@ type role struct {
 	verifier wire.Verifier
 	canLogin bool
 	expired  bool
-	settings []string // name=value; the last of a name counts
-	at       time.Time
+	// allowed: the database takes connections, mayConnect: the role has the privilege. Both are true for a database that
+	// does not exist, of which the server tells.
+	allowed, mayConnect bool
+	superuser           bool
+	limit               int      // CONNECTION LIMIT; -1 for none
+	settings            []string // name=value; the last of a name counts
+	at                  time.Time
+}
+
+func (e *role) sameVerifier(o *role) bool {
+	return e.scram == o.scram && bytes.Equal(e.verifier.StoredKey, o.verifier.StoredKey) &&
+		bytes.Equal(e.verifier.Salt, o.verifier.Salt)
 }
 
 // roles looks roles up on the coordinators, and remembers them for a moment.
@@ -76,10 +87,20 @@ func (l *roles) find(ctx context.Context, user, database string) (*role, error) 
 		}
 		return nil, err
 	}
+	if old != nil && !slices.Equal(old.settings, e.settings) {
+		// The servers give a role's settings to new connections only.
+		l.r.pools.Retire(user, database)
+		l.r.welcomes.forget(user)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.m) >= maxRoles {
 		clear(l.m)
+	}
+	for other, o := range l.m { // what is known of the same role for other databases
+		if other[0] == user && !o.sameVerifier(e) {
+			delete(l.m, other)
+		}
 	}
 	l.m[k] = e
 	return e, nil
@@ -94,6 +115,20 @@ func (l *roles) doubt(user, database string) {
 		old := *e
 		old.at = time.Time{}
 		l.m[k] = &old
+	}
+}
+
+// stale has all that is known of a user read again: a server has another password than the one that was logged in with.
+func (r *Router) stale(user string) {
+	l := r.roles
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k, e := range l.m {
+		if k[0] == user && time.Since(e.at) > roleDoubt {
+			old := *e
+			old.at = time.Time{}
+			l.m[k] = &old
+		}
 	}
 }
 
@@ -162,9 +197,8 @@ func (l *roles) ask(ctx context.Context, user, database string) (*role, error) {
 	defer stop()
 	e := &role{at: time.Now()}
 	var password string
-	var limit int
 	err := l.conn.QueryRow(ctx, sql.RouterVerifier, user, database).
-		Scan(&password, &e.canLogin, &e.expired, &limit, &e.settings)
+		Scan(&password, &e.canLogin, &e.expired, &e.limit, &e.settings, &e.superuser, &e.allowed, &e.mayConnect)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return e, nil

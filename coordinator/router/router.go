@@ -100,14 +100,15 @@ func New(cfg Config) *Router {
 	}
 	r := &Router{cfg: cfg, log: cfg.Log, cache: statement.NewCache(cfg.CacheBytes), library: newLibrary(), started: time.Now()}
 	r.metrics.init()
-	r.pools = pool.New(pool.Config{Log: cfg.Log, TLS: cfg.ServerTLS, Waited: r.metrics.waited}, limitsOf(cluster.Router{}))
+	r.pools = pool.New(pool.Config{Log: cfg.Log, TLS: cfg.ServerTLS, Waited: r.metrics.waited, Stale: r.stale}, limitsOf(cluster.Router{}))
 	r.inFlight = r.pools.InFlight
 	r.scratches.New = func() any { return new(scratch) }
 	r.sampler = newSampler(r)
 	r.catalogs = newCatalogs(r)
 	r.roles = newRoles(r)
 	r.welcomes = newWelcomes()
-	r.sessions.m = make(map[uint32]*session)
+	r.sessions.m, r.sessions.users = make(map[uint32]*session), make(map[string]int)
+	r.sessions.early = make(map[net.Conn]struct{})
 	_, _ = rand.Read(r.mock[:])
 	r.view.Store(&view{
 		table: &route.Table{PrimaryReason: "the router has not heard of any coordinator yet"}, settings: defaults(cluster.Router{}),
@@ -274,6 +275,7 @@ func (r *Router) drain(giveUp func()) {
 	case <-done:
 	case <-t.C:
 		giveUp()
+		r.sessions.shutDoor()
 		r.cutAll(done)
 	}
 	leaving.Wait()

@@ -33,7 +33,7 @@ type session struct {
 	since          time.Time
 	encrypted      bool
 	catalog        *database
-	admitted       bool // it counts as a client
+	admitted       bool     // it counts as a client
 	primaryOnly    []string // defaults of the role or the database that only the primary honours
 
 	status byte // of the transaction, as the client was last told: I, T or E

@@ -23,8 +23,55 @@ type sessions struct {
 	mu    sync.Mutex
 	m     map[uint32]*session
 	next  uint64
-	count atomic.Int64 // connections, those that are logging in included
-	past  counters     // of sessions that have ended
+	count atomic.Int64 // clients that have logged in
+	users map[string]int
+	early map[net.Conn]struct{} // connections that have not logged in yet
+	past  counters              // of sessions that have ended
+}
+
+// enter notes a connection that has not logged in; false when there are too many.
+func (l *sessions) enter(c net.Conn, limit int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.early) >= limit {
+		return false
+	}
+	l.early[c] = struct{}{}
+	return true
+}
+
+// entered takes the connection off again, if it is still there.
+func (l *sessions) entered(c net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.early, c)
+}
+
+// shutDoor ends what has not logged in.
+func (l *sessions) shutDoor() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.early {
+		_ = c.Close()
+	}
+}
+
+// admit counts a client, and tells how many there are now, and how many of this user.
+func (l *sessions) admit(user string) (clients int64, own int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.users[user]++
+	return l.count.Add(1), l.users[user]
+}
+
+// leave is the end of it.
+func (l *sessions) leave(user string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count.Add(-1)
+	if l.users[user]--; l.users[user] <= 0 {
+		delete(l.users, user)
+	}
 }
 
 // add gives the session its number and its cancel key. Since protocol 3.2 the secret may be longer than 4 bytes.

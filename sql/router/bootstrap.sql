@@ -18,6 +18,17 @@ GRANT USAGE ON SCHEMA multicoord TO multicoord_router;
 -- The stored password and the login attributes of one role. It runs with its owner's rights, because nobody else may
 -- read pg_authid; only the routers' role may call it. The router needs the SCRAM verifier to check a client's proof and
 -- never sees a password.
+--
+-- Columns cannot be added to what a function returns: one of an older version is dropped first. The transaction hides that.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_proc p
+               WHERE p.oid = pg_catalog.to_regprocedure('multicoord.role_verifier(text, text)')
+                 AND NOT 'may_connect' = ANY (p.proargnames)) THEN
+        DROP FUNCTION multicoord.role_verifier(text, text);
+    END IF;
+END
+$$;
 CREATE OR REPLACE FUNCTION multicoord.role_verifier(
     role_name text,
     database_name text DEFAULT NULL,
@@ -25,7 +36,10 @@ CREATE OR REPLACE FUNCTION multicoord.role_verifier(
     OUT rolcanlogin boolean,
     OUT expired boolean,
     OUT rolconnlimit integer,
-    OUT settings text[])
+    OUT settings text[],
+    OUT rolsuper boolean,
+    OUT datallowconn boolean, -- null for a database that does not exist
+    OUT may_connect boolean)
 RETURNS SETOF record
 LANGUAGE sql STABLE SECURITY DEFINER PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -41,8 +55,12 @@ AS $$
                  LATERAL unnest(s.setconfig) WITH ORDINALITY AS u (setting, n)
                  WHERE s.setrole IN (0, a.oid)
                    AND (s.setdatabase = 0 OR d.datname = database_name)
-                 ORDER BY (s.setrole <> 0)::int * 2 + (s.setdatabase <> 0)::int, n)
+                 ORDER BY (s.setrole <> 0)::int * 2 + (s.setdatabase <> 0)::int, n),
+           a.rolsuper,
+           b.datallowconn,
+           has_database_privilege(a.oid, b.oid, 'CONNECT')
     FROM pg_authid a
+    LEFT JOIN pg_database b ON b.datname = database_name
     WHERE a.rolname = role_name
 $$;
 REVOKE ALL ON FUNCTION multicoord.role_verifier(text, text) FROM PUBLIC;
