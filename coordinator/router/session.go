@@ -127,7 +127,11 @@ func (s *session) serve() (err error) {
 	for {
 		l := s.listen()
 		f, err := s.in.Next()
-		l.stop()
+		if l.stop() {
+			e := s.deaf()
+			s.drop()
+			return s.farewell(e)
+		}
 		if err != nil {
 			again, err := s.readFailed(err)
 			if again {

@@ -1,0 +1,31 @@
+package router_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestAnIdleSessionHearsThatItsServerConnectionIsLost(t *testing.T) {
+	f := serve(t)
+	ended := func(r *raw, pid string) {
+		t.Helper()
+		f.exec("select pg_terminate_backend(" + pid[2:] + ")")
+		require.Equal(t, "E:57P01", r.next())
+		_, err := r.fe.Receive()
+		require.Error(t, err, "and the connection is closed")
+	}
+	listens := f.raw()
+	listens.query("listen ch")
+	ended(listens, listens.query("select pg_backend_pid()")[0])
+	keeps := f.raw()
+	keeps.query("create temp table mine (id int)")
+	ended(keeps, keeps.query("select pg_backend_pid()")[0])
+	// Within a transaction the next statement is told, as ever.
+	within := f.raw()
+	within.query("create temp table mine (id int)")
+	pid := within.query("select pg_backend_pid()")[0]
+	within.query("begin")
+	f.exec("select pg_terminate_backend(" + pid[2:] + ")")
+	require.Contains(t, []string{"E:57P01", "E:08006"}, last(within.query("select 1")))
+}
