@@ -31,6 +31,8 @@ var effects = func() map[string]effect {
 		pg_create_restore_point pg_switch_wal pg_switch_xlog pg_extension_config_dump`)
 	add(effect{does: "answers for this session's earlier statements", pin: "currval() or lastval()", state: true},
 		`currval lastval`)
+	add(effect{does: "answers for this session's server connection", state: true},
+		`pg_cursor pg_prepared_statement pg_listening_channels`)
 	// Waiting for an advisory lock has a meaning only where all others take it. The lock of a transaction ends with
 	// it and keeps nothing; releasing needs the connection that holds the lock, which is pinned since it was taken.
 	add(effect{does: "takes a lock that others must see", pin: "session advisory lock"},

@@ -98,6 +98,9 @@ func pins(st *Statement, m proto.Message, f *findings) {
 			st.PinOutsideBlock = false
 		}
 	}
+	if u, ok := m.(*pg.UpdateStmt); ok && st.Pin == "" && setsSettings(u.GetRelation()) {
+		st.Pin = "UPDATE pg_settings"
+	}
 	if f.temporary && !droppedOnCommit(m) && st.Pin == "" {
 		st.Pin = "temporary object"
 	}
@@ -107,6 +110,11 @@ func pins(st *Statement, m proto.Message, f *findings) {
 	if st.Pin != "" && st.Reason == "" {
 		st.Reason = "keeps its server connection: " + st.Pin
 	}
+}
+
+// setsSettings: a rule on pg_settings makes set_config() of an UPDATE (src/backend/catalog/system_views.sql).
+func setsSettings(r *pg.RangeVar) bool {
+	return r.GetRelname() == "pg_settings" && (r.GetSchemaname() == "" || r.GetSchemaname() == "pg_catalog")
 }
 
 // runsFunctions is false for definitions, which only mention functions.

@@ -33,35 +33,39 @@ func TestWhatKeepsTheServerConnection(t *testing.T) {
 		"CREATE DOMAIN pg_temp.d AS int":                                     "temporary object",
 		"SET search_path = pg_temp, public":                                  "pg_temp in search_path",
 		"SELECT set_config('search_path', 'pg_temp', false)":                 "pg_temp in search_path",
-		"LISTEN c":                                            "LISTEN",
-		"DECLARE c CURSOR WITH HOLD FOR TABLE t":              "WITH HOLD cursor",
-		"DECLARE c CURSOR FOR TABLE t":                        "",
-		"PREPARE p AS SELECT 1":                               "SQL-level PREPARE",
-		"LOAD 'auto_explain'":                                 "LOAD",
-		"SELECT pg_advisory_lock(1)":                          "session advisory lock",
-		"SELECT pg_try_advisory_lock_shared(1)":               "session advisory lock",
-		"SELECT pg_advisory_xact_lock(1)":                     "",
-		"SELECT pg_advisory_unlock(1)":                        "",
-		"INSERT INTO t SELECT pg_try_advisory_lock(1)":        "session advisory lock",
-		"COPY (SELECT pg_advisory_lock(1)) TO STDOUT":         "session advisory lock",
-		"CREATE VIEW v AS SELECT pg_advisory_lock(1)":         "",
-		"SELECT set_config('a.b', x, false) FROM t":           "set_config()",
-		"SELECT set_config('a.b', 'x', $1)":                   "set_config()",
-		"SELECT set_config('a.b', 'x', false)":                "",
-		"SELECT set_config('a.b', 'x', true)":                 "",
-		"INSERT INTO t SELECT set_config('a.b', 'x', false)":  "set_config()",
-		"SELECT setseed(0.5)":                                 "setseed()",
-		"SET seed = 0.5":                                      "SET seed",
-		"SELECT dblink_connect('c', 'dbname=x')":              "dblink connection",
-		"DO $$ BEGIN CREATE TEMP TABLE x (a int); END $$":     "DO block that changes the session",
-		"DO $$ BEGIN SET work_mem = '1MB'; END $$":            "DO block that changes the session",
-		"DO $$ BEGIN PERFORM pg_advisory_lock(1); END $$":     "DO block that changes the session",
-		"DO LANGUAGE plpgsql 'BEGIN UPDATE t SET a = 1; END'": "",
-		"DO $$ BEGIN EXECUTE 'SET work_mem = 1'; END $$":      "DO block that changes the session",
-		"INSERT INTO t VALUES (1)":                            "",
-		"SET work_mem = '1MB'":                                "",
-		"SELECT currval('s')":                                 "currval() or lastval()",
-		"SELECT lo_open(1, 2)":                                "",
+		"LISTEN c":                                                       "LISTEN",
+		"DECLARE c CURSOR WITH HOLD FOR TABLE t":                         "WITH HOLD cursor",
+		"DECLARE c CURSOR FOR TABLE t":                                   "",
+		"PREPARE p AS SELECT 1":                                          "SQL-level PREPARE",
+		"LOAD 'auto_explain'":                                            "LOAD",
+		"SELECT pg_advisory_lock(1)":                                     "session advisory lock",
+		"SELECT pg_try_advisory_lock_shared(1)":                          "session advisory lock",
+		"SELECT pg_advisory_xact_lock(1)":                                "",
+		"SELECT pg_advisory_unlock(1)":                                   "",
+		"INSERT INTO t SELECT pg_try_advisory_lock(1)":                   "session advisory lock",
+		"COPY (SELECT pg_advisory_lock(1)) TO STDOUT":                    "session advisory lock",
+		"CREATE VIEW v AS SELECT pg_advisory_lock(1)":                    "",
+		"SELECT set_config('a.b', x, false) FROM t":                      "set_config()",
+		"SELECT set_config('a.b', 'x', $1)":                              "set_config()",
+		"SELECT set_config('a.b', 'x', false)":                           "",
+		"SELECT set_config('a.b', 'x', true)":                            "",
+		"INSERT INTO t SELECT set_config('a.b', 'x', false)":             "set_config()",
+		"SELECT setseed(0.5)":                                            "setseed()",
+		"SET seed = 0.5":                                                 "SET seed",
+		"SELECT dblink_connect('c', 'dbname=x')":                         "dblink connection",
+		"DO $$ BEGIN CREATE TEMP TABLE x (a int); END $$":                "DO block that changes the session",
+		"DO $$ BEGIN SET work_mem = '1MB'; END $$":                       "DO block that changes the session",
+		"DO $$ BEGIN PERFORM pg_advisory_lock(1); END $$":                "DO block that changes the session",
+		"DO LANGUAGE plpgsql 'BEGIN UPDATE t SET a = 1; END'":            "",
+		"DO $$ BEGIN EXECUTE 'SET work_mem = 1'; END $$":                 "DO block that changes the session",
+		"INSERT INTO t VALUES (1)":                                       "",
+		"SET work_mem = '1MB'":                                           "",
+		"SELECT currval('s')":                                            "currval() or lastval()",
+		"SELECT lo_open(1, 2)":                                           "",
+		"UPDATE pg_settings SET setting = '1MB' WHERE name = 'work_mem'": "UPDATE pg_settings",
+		"UPDATE pg_catalog.pg_settings s SET setting = '1MB'":            "UPDATE pg_settings",
+		"UPDATE mine.pg_settings SET setting = '1MB'":                    "",
+		"SELECT * FROM pg_listening_channels()":                          "",
 	} {
 		st := one(t, sql)
 		require.Equal(t, pin, st.Pin, sql)
@@ -86,6 +90,11 @@ func TestCurrvalMeansSomethingOnlyInItsOwnSession(t *testing.T) {
 	st := one(t, "SELECT currval('s')")
 	require.Equal(t, "currval()", st.SessionState)
 	require.True(t, st.PinOutsideBlock)
+	for _, f := range []string{"pg_cursor", "pg_prepared_statement", "pg_listening_channels"} {
+		st = one(t, "SELECT * FROM "+f+"()")
+		require.Equal(t, f+"()", st.SessionState)
+		require.Empty(t, st.Pin)
+	}
 	st = one(t, "SELECT currval('s'), pg_advisory_lock(1)")
 	require.False(t, st.PinOutsideBlock, "the lock outlives the block")
 }
