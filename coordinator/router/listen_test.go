@@ -29,3 +29,15 @@ func TestAnIdleSessionHearsThatItsServerConnectionIsLost(t *testing.T) {
 	f.exec("select pg_terminate_backend(" + pid[2:] + ")")
 	require.Contains(t, []string{"E:57P01", "E:08006"}, last(within.query("select 1")))
 }
+
+func TestATemporarySearchPathAtStartUpKeepsTheConnection(t *testing.T) {
+	f := serve(t, one)
+	a := f.raw("options", "-c search_path=pg_temp")
+	require.Equal(t, "C:CREATE TABLE", last(a.query("create table plain (id int)")))
+	require.Equal(t, []string{"D:0", "C:SELECT 1", "ZI"}, a.query("select count(*) from plain"))
+	require.Equal(t, "C:DISCARD ALL", last(a.query("discard all")))
+	require.Equal(t, "C:CREATE TABLE", last(a.query("create table plain (id int)")))
+	require.Equal(t, "D:0", a.query("select count(*) from plain")[0])
+	require.NoError(t, a.conn.Close())
+	require.Equal(t, "E:42P01", last(f.raw().query("select * from pg_temp.plain")))
+}

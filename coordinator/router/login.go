@@ -209,7 +209,7 @@ func (s *session) startSettings(params map[string]string, defaults []string) err
 			}
 			continue
 		}
-		if (statement.Setting{Name: name, Value: value}).PrimaryOnly() {
+		if s.makesTemporary(name, value) || (statement.Setting{Name: name, Value: value}).PrimaryOnly() {
 			s.primaryOnly = append(s.primaryOnly, name)
 		}
 	}
@@ -235,11 +235,21 @@ func (s *session) startSettings(params map[string]string, defaults []string) err
 		setting := statement.Setting{Name: name, Value: g[1]}
 		start.want = start.want.With(pool.Setting{
 			Name: name, SQL: "SELECT pg_catalog.set_config(" + quote(name) + "," + quote(g[1]) + ",false)",
-			Primary: setting.PrimaryOnly(),
+			Primary: s.makesTemporary(name, g[1]) || setting.PrimaryOnly(),
 		})
 	}
 	s.tx.want, s.tx.options = start.want, start.options
 	return nil
+}
+
+// makesTemporary tells that a setting which the session begins with lets it make temporary objects under plain names, as
+// SET search_path = pg_temp does; such a session keeps its connection, to the primary, for good.
+func (s *session) makesTemporary(name, value string) bool {
+	if name != "search_path" || !strings.Contains(strings.ToLower(value), "pg_temp") {
+		return false
+	}
+	s.always = "pg_temp in search_path"
+	return true
 }
 
 // quote makes a string literal that means the same whatever standard_conforming_strings is.

@@ -41,6 +41,7 @@ type session struct {
 	ghost  bool
 	srv    *pool.Conn // held from the first statement of a transaction to its end, or while pinned
 	pinned string     // why srv is kept between transactions
+	always string     // why the session is pinned whatever it does, "" when it is not
 	// listening: notifications may come at any time.
 	listening bool
 	// onPrimary: srv is the primary's.
@@ -141,6 +142,9 @@ func (s *session) serve() (err error) {
 		}
 		if f.Type == 'X' {
 			return nil
+		}
+		if s.pinned == "" {
+			s.pinned = s.always
 		}
 		if err := s.message(f); err != nil {
 			return err
