@@ -132,6 +132,9 @@ func (s *session) parameter(f wire.Frame, st *step) verdict {
 // completed takes the success of one statement in.
 func (s *session) completed(st *step, f wire.Frame) {
 	r := &s.reply
+	if f.Type == 'C' && st.info != nil && st.info.Err != nil {
+		r.undone = string(f.Body()) == "ROLLBACK\x00"
+	}
 	switch st.kind {
 	case 'Q':
 		if st.hidden {

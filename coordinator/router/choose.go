@@ -18,7 +18,9 @@ type plan struct {
 	// read: they may go to a standby. wrote: they may have written once they are done.
 	read, wrote bool
 	// hinted: that it only reads was said by the client, not found out.
-	hinted      bool
+	hinted bool
+	// murky: see transaction.murky.
+	murky       bool
 	reason      string
 	consistency cluster.Consistency
 	exclude     []string // nodes that have failed the batch already
@@ -33,6 +35,7 @@ func (s *session) add(p *plan, info *statement.Info, hot bool) {
 		return
 	}
 	read, reason := info.Read(s.catalog.volatility())
+	p.murky = p.murky || hot && s.murk(info)
 	if !read && info.Route == "standby" && onlySelects(info) {
 		read, p.hinted = true, true // the user knows better; a standby refuses to write anyway
 	}

@@ -41,6 +41,8 @@ type relay struct {
 	written bool
 	// failed: an error has passed since the last ReadyForQuery.
 	failed bool
+	// undone: a text that was not understood has rolled its transaction back.
+	undone bool
 	// completed counts the statements of the Query under way that are done.
 	completed int
 	// retry: the answer is thrown away up to its end, because the batch will be run again.
@@ -63,7 +65,7 @@ func (r *relay) begin() {
 	r.steps = r.steps[:0]
 	r.head = 0
 	r.written, r.failed, r.retry, r.lost, r.skipping, r.copyIn = false, false, false, false, false, false
-	r.executed, r.here, r.hiding = false, false, false
+	r.executed, r.here, r.hiding, r.undone = false, false, false, false
 	r.completed, r.settings, r.ready = 0, nil, 0
 }
 

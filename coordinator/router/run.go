@@ -136,7 +136,7 @@ func (s *session) equip(w []byte, p *plan) ([]byte, error) {
 	c.Unnamed = 0
 	r.steps = append(r.steps, step{kind: 'Q', hidden: true})
 	r.hiding = true
-	if p.read && s.status == 'I' && s.batch.duplex == nil {
+	if (p.read || s.tx.surelyMade()) && s.status == 'I' && s.batch.duplex == nil {
 		return w, nil
 	}
 	r.busy = true
@@ -205,13 +205,18 @@ func (s *session) finish(p *plan) {
 	// standby has caught up with the session does not put that off, or a busy session would never leave the primary.
 	ahead := p.consistency == cluster.Session && (!p.read || s.diverted)
 	s.wrote = s.wrote || s.onPrimary && (p.wrote || ahead)
+	s.tx.murky = s.tx.murky || p.murky
 	if s.status != 'I' {
 		return
 	}
-	if r.failed {
+	if r.failed || r.undone {
 		s.tx.rollback()
 	} else {
 		s.tx.end()
+	}
+	if s.tx.murky && s.pinned == "" { // a pinned session goes on with what it has
+		s.tx.murky = false
+		s.tx.have = pool.Unknown()
 	}
 	if s.tx.redefined { // what others have prepared since was made before the commit
 		s.tx.redefined = false

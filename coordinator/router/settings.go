@@ -38,6 +38,8 @@ type transaction struct {
 	// transaction has changed definitions.
 	localScope string
 	redefined  bool
+	// murky: code that cannot be looked into has run, which may have changed settings of the server session.
+	murky bool
 }
 
 type savepoint struct {
@@ -67,6 +69,57 @@ func (t *transaction) current() options {
 		return *t.local
 	}
 	return t.options
+}
+
+// murk tells whether a text runs code that may change settings unseen: functions of the database's own that are volatile,
+// procedures, DO, and what was not understood.
+func (s *session) murk(info *statement.Info) bool {
+	if info.Err != nil {
+		return true
+	}
+	for i := range info.Statements {
+		st := &info.Statements[i]
+		if st.Kind == statement.Call || st.Kind == statement.Do {
+			return true
+		}
+		for _, f := range st.Functions {
+			if !f.Operator && f.Schema != "pg_catalog" && s.ownVolatile(f) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ownVolatile tells whether f may be a volatile function that is not PostgreSQL's.
+func (s *session) ownVolatile(f statement.Function) bool {
+	c := s.catalog.catalog.Load()
+	if c == nil {
+		return true
+	}
+	if volatile, known := c.Volatile(f); known && !volatile {
+		return false
+	}
+	f.Schema = "pg_catalog"
+	volatile, known := c.Volatile(f)
+	return !known || !volatile
+}
+
+// surelyMade tells that the server session can be given its settings without a chance of an error: it is reset, and
+// what is set is checked by its form alone.
+func (t *transaction) surelyMade() bool {
+	if t.have.Key() != pool.Unknown().Key() {
+		return false
+	}
+	for _, e := range t.want.List() {
+		switch e.Name {
+		case "application_name", "client_encoding", "datestyle", "timezone", "extra_float_digits", "search_path",
+			"client_min_messages", "statement_timeout":
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // end keeps the transaction's changes.
