@@ -105,8 +105,10 @@ func TestAReadThatCannotReachThePrimaryCanBeCancelled(t *testing.T) {
 func TestAnErrorOfTheRouterAbortsTheTransaction(t *testing.T) {
 	f := serve(t)
 	r := f.raw()
-	for _, q := range []string{"set multicoord.consistency = 'bogus'", "show multicoord.nothing", "deallocate nothing",
-		"set multicoord.notice_route = 'perhaps'; select 1"} {
+	for _, q := range []string{
+		"set multicoord.consistency = 'bogus'", "show multicoord.nothing", "deallocate nothing",
+		"set multicoord.notice_route = 'perhaps'; select 1",
+	} {
 		require.Equal(t, []string{"C:BEGIN", "ZT"}, r.query("begin"))
 		require.Equal(t, "ZE", r.query(q)[1], q)
 		require.Equal(t, []string{"E:25P02", "ZE"}, r.query("select 1"), q)

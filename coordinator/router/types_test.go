@@ -36,8 +36,10 @@ func (r *raw) described(name, sql string) []uint32 {
 }
 
 func binaryFloat(name string, v float64) *pgproto3.Bind {
-	return &pgproto3.Bind{PreparedStatement: name, ParameterFormatCodes: []int16{1},
-		Parameters: [][]byte{binary.BigEndian.AppendUint64(nil, math.Float64bits(v))}}
+	return &pgproto3.Bind{
+		PreparedStatement: name, ParameterFormatCodes: []int16{1},
+		Parameters: [][]byte{binary.BigEndian.AppendUint64(nil, math.Float64bits(v))},
+	}
 }
 
 // What a client was told of a statement's parameters holds on every connection.
@@ -56,8 +58,10 @@ func TestParametersHaveTheTypesThatTheClientWasTold(t *testing.T) {
 		holder.query("rollback")
 		fresh.send(binaryFloat(name, 1.5), execute("", 0), syncMsg)
 		require.Equal(t, "C:INSERT 0 1", last(fresh.until(1)))
-		old.send(&pgproto3.Bind{PreparedStatement: name, ParameterFormatCodes: []int16{1},
-			Parameters: [][]byte{binary.BigEndian.AppendUint64(nil, 3)}}, execute("", 0), syncMsg)
+		old.send(&pgproto3.Bind{
+			PreparedStatement: name, ParameterFormatCodes: []int16{1},
+			Parameters: [][]byte{binary.BigEndian.AppendUint64(nil, 3)},
+		}, execute("", 0), syncMsg)
 		require.Equal(t, "C:INSERT 0 1", last(old.until(1)))
 		require.Equal(t, []string{"D:1.5", "D:3", "C:SELECT 2", "ZI"}, fresh.query("select x from mig order by x"))
 		f.stop()
@@ -68,8 +72,10 @@ func TestParametersHaveTheTypesThatTheClientWasTold(t *testing.T) {
 func TestStatementsAreSharedOnlyWhereTheyMeanTheSame(t *testing.T) {
 	f := serve(t, one)
 	a, b := f.raw(), f.raw()
-	for _, q := range []string{"drop schema if exists ten_a, ten_b cascade", "create schema ten_a", "create schema ten_b",
-		"create table ten_a.t (x int8)", "create table ten_b.t (x float8)"} {
+	for _, q := range []string{
+		"drop schema if exists ten_a, ten_b cascade", "create schema ten_a", "create schema ten_b",
+		"create table ten_a.t (x int8)", "create table ten_b.t (x float8)",
+	} {
 		a.query(q)
 	}
 	a.query("set search_path = ten_a")
