@@ -142,11 +142,10 @@ func run(t *testing.T, env *testenv.Env, p path, mode Mode, d time.Duration) Sam
 	return Sample{Mode: mode, Path: p.name, Report: report, CPU: cpu() - before}
 }
 
-// report is the text for docs/benchmarks.md.
+// report is a section for docs/benchmarks.md.
 func report(env *testenv.Env, samples []Sample, v version, h *testenv.Hosts) string {
 	cells := Summary(samples, direct)
 	var b strings.Builder
-	b.WriteString("# Benchmarks\n\nWritten by `make bench-router`; do not edit.\n\n## The router against pgbouncer\n\n")
 	fmt.Fprintf(&b, "`pgbench -S`, scale %d, %d clients, %d rounds of %s; PostgreSQL %s, pgbouncer %s, %d cores (%s), %s.\n",
 		*scale, *clients, *rounds, *duration, env.Psql(h.Connstr("--direct"), "-c", "SHOW server_version"), v,
 		runtime.NumCPU(), cpuModel(), time.Now().UTC().Format(time.DateOnly))
