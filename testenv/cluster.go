@@ -205,10 +205,16 @@ func (c *Cluster) NodeDir(node string) string { return filepath.Join(c.DataDir, 
 // Postmaster is the pid of a node's server.
 func (c *Cluster) Postmaster(node string) int {
 	c.Env.TB.Helper()
-	pid, err := postmaster(c.NodeDir(node))
-	if err != nil {
-		c.Env.TB.Fatal(err)
-	}
+	// PostgreSQL makes its pid file first and writes it then: an empty one is about to be filled.
+	var pid int
+	c.Env.Await(10*time.Second, "the pid of "+node, func() error {
+		var err error
+		pid, err = postmaster(c.NodeDir(node))
+		if errors.Is(err, os.ErrNotExist) {
+			return hopeless{err}
+		}
+		return err
+	})
 	return pid
 }
 

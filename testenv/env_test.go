@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -42,6 +43,13 @@ func TestProcessLeftBehindFailsTheTestAndIsEnded(t *testing.T) {
 	// The shell ends at once; what it started lives on with the test's folder in its environment only.
 	r := env.Run(10*time.Second, Command{Argv: []string{"sh", "-c", "cd /; setsid sleep 600 >/dev/null 2>&1 & echo $!"}}, "")
 	require.Zero(t, r.Code, r)
+	// The shell does not wait until the program has taken its child's place.
+	require.NoError(t, poll(10*time.Second, pollEvery, func() error {
+		if found := fmt.Sprint(env.Processes()); !strings.Contains(found, "sleep 600") {
+			return errors.New(found)
+		}
+		return nil
+	}))
 	require.Len(t, env.Processes(), 1)
 	rec.end()
 	require.Len(t, rec.errors, 1)
