@@ -16,16 +16,21 @@ import (
 // needed. The error names every setting that it refuses, and why. Settings that only a running server can judge (an
 // extension's, the memory that there is) pass.
 func CheckParameters(ctx context.Context, bin Binaries, account Account, params map[string]string) error {
+	base := "" // TMPDIR
+	if account.Switch {
+		base = "/tmp" // ours may be where the account cannot follow
+	}
+	return checkParametersIn(ctx, base, bin, account, params)
+}
+
+// checkParametersIn is CheckParameters with its scratch folder below base.
+func checkParametersIn(ctx context.Context, base string, bin Binaries, account Account, params map[string]string) error {
 	if err := checkNames(params); err != nil {
 		return err
 	}
 	all := defaults(0)
 	for name, value := range params {
 		all[canonical(name)] = value
-	}
-	base := "" // TMPDIR
-	if account.Switch {
-		base = "/tmp" // ours may be where the account cannot follow
 	}
 	dir, err := os.MkdirTemp(base, "multicoord-check-")
 	if err != nil {

@@ -124,7 +124,9 @@ func TestAStandbyStartsWithMoreThanItsSpecWhereItsPrimaryHasMore(t *testing.T) {
 func TestBadParametersAreNamedBeforeAnythingIsTouched(t *testing.T) {
 	l := newLab(t)
 	ctx := l.ctx()
-	check := func(p map[string]string) error { return CheckParameters(ctx, l.bin, l.account, p) }
+	scratch := filepath.Join(l.dir, "scratch")
+	require.NoError(t, os.Mkdir(scratch, 0o755))
+	check := func(p map[string]string) error { return checkParametersIn(ctx, scratch, l.bin, l.account, p) }
 	require.NoError(t, check(nil), "the defaults")
 	require.NoError(t, check(map[string]string{"work_mem": "64MB", "Max_Connections": "200", "my.setting": "it's \\ fine", "shared_preload_libraries": "", "statement_timeout": "30s"}))
 	for name, c := range map[string]struct {
@@ -151,7 +153,7 @@ func TestBadParametersAreNamedBeforeAnythingIsTouched(t *testing.T) {
 			}
 		})
 	}
-	left, err := filepath.Glob(filepath.Join(os.TempDir(), "multicoord-check-*"))
+	left, err := os.ReadDir(scratch)
 	require.NoError(t, err)
 	require.Empty(t, left)
 }
